@@ -1,0 +1,1 @@
+"""usidstreamd: the machine next to the disk."""
