@@ -39,7 +39,7 @@ MAX_LAYOUT_DEPTH = 12
 MAX_INT = (1 << 63) - 1
 
 Frame: TypeAlias = bytes | bytearray | memoryview
-Ranges: TypeAlias = "np.ndarray[Any, np.dtype[np.uint64]]"
+Ranges: TypeAlias = "np.ndarray[Any, np.dtype[np.integer[Any]]]"
 
 _ADDRESS = struct.Struct("<4Q")
 _SCAN_ID = re.compile(r"[0-9a-f]{32}\Z")
@@ -62,11 +62,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello(Message):
-    """The first message of every connection."""
+    """The first message of every connection.
+
+    ``instance`` names the client over its reconnections: a new connection of the same instance
+    takes the place of the old one at once.
+    """
 
     type = "hello"
     versions: list[int]
     client: str = ""
+    instance: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
