@@ -1,0 +1,13 @@
+"""The format layer: writes and reads h5USID files with the functions of the writing guide.
+
+``import usidstreamd.h5usid as usid`` and go on as the guide does. Knows HDF5 and the USID model;
+never sockets, threads or any other part of the daemon.
+"""
+
+from . import hdf_utils, write_utils
+from .dimension import Dimension, DimType
+from .hdf_utils import *  # noqa: F403 - the guide's names, listed there once
+from .usi_dataset import USIDataset
+
+__all__ = ["DimType", "Dimension", "USIDataset", "hdf_utils", "write_utils"]
+__all__ += hdf_utils.__all__
