@@ -1,0 +1,107 @@
+"""The open datasets of one main: the main itself, ``completed_positions`` and ``partial_ranges``.
+
+Everything is written as whole chunks, past HDF5's chunk cache. Knows chunks and their lengths;
+never when something is flushed or synced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .coverage import Coverage, CoverageUpdate, PartialRanges, States, used_ranges
+from .structure import COMPLETED, PARTIAL_RANGES
+
+STATES_BLOCK_POSITIONS = 4 << 20
+
+Payload = bytes | bytearray | memoryview
+
+
+class LiveMain:
+    """The datasets of one main in a file that is open for writing.
+
+    Parameters
+    ----------
+    h5_file : h5py.File
+    path
+        The main's path in it.
+    """
+
+    def __init__(self, h5_file: Any, path: str) -> None:
+        self._dataset = h5_file[path]
+        self._completed = self._dataset.parent[COMPLETED]
+        self._ranges = self._dataset.parent[PARTIAL_RANGES]
+        self._partial = np.asarray(self._ranges[:], dtype=np.int64)  # as it stands in the file
+        # Bound once: looking it up costs as much as writing a small chunk.
+        self._write_direct = self._dataset.id.write_direct_chunk
+        filtered = self._dataset.id.get_create_plist().get_nfilters() > 0
+        rows, cols = self._dataset.chunks
+        self._raw_nbytes = 0 if filtered else rows * cols * self._dataset.dtype.itemsize
+
+    def write_chunk(self, row: int, col: int, payload: Payload) -> None:
+        """Write the encoded chunk whose first element is (row, col)."""
+        # HDF5 takes an unfiltered chunk of any length in silence and writes over what follows.
+        if self._raw_nbytes and len(payload) != self._raw_nbytes:
+            raise ValueError(
+                f"{self._dataset.name}: an unfiltered chunk has {self._raw_nbytes} bytes, "
+                f"not {len(payload)}"
+            )
+        self._write_direct((row, col), payload)
+
+    def read(self, row: int, rows: int, col: int, cols: int) -> npt.NDArray[Any]:
+        """Return elements (rows, cols)."""
+        elements: npt.NDArray[Any] = self._dataset[row : row + rows, col : col + cols]
+        return elements
+
+    def write_coverage(self, update: CoverageUpdate) -> None:
+        """Write what changed in the coverage."""
+        self._write_states(update.lo, update.states)
+        self._write_ranges(update.partial)
+
+    def read_coverage(self) -> Coverage:
+        """Return the coverage."""
+        return Coverage(states=self._completed[:], partial=used_ranges(self._partial))
+
+    def state_blocks(self) -> Iterator[States]:
+        """Yield the states of all positions, in blocks of at most `STATES_BLOCK_POSITIONS`."""
+        for start in range(0, len(self._completed), STATES_BLOCK_POSITIONS):
+            yield self._completed[start : start + STATES_BLOCK_POSITIONS]
+
+    def drop_unused_ranges(self) -> None:
+        """Cut ``partial_ranges`` to what is used; only outside SWMR mode."""
+        used = used_ranges(self._partial)
+        self._write_ranges(used)
+        self._ranges.resize(len(used), axis=0)
+        self._partial = used
+
+    def _write_states(self, lo: int, states: States) -> None:
+        n_positions, step = len(self._completed), self._completed.chunks[0]
+        stop = lo + len(states)
+        if lo < 0 or stop > n_positions:
+            raise ValueError(f"{self._completed.name}: states of {lo} to {stop} of {n_positions}")
+        for start in range(lo - lo % step, stop, step):
+            old = self._completed[start : start + step]
+            first, last = max(lo, start), min(stop, start + step)
+            new = np.zeros(step, np.uint8)
+            new[: len(old)] = old
+            new[first - start : last - start] = states[first - lo : last - lo]
+            if not np.array_equal(new[: len(old)], old):
+                self._completed.id.write_direct_chunk((start,), new.data)
+
+    def _write_ranges(self, partial: PartialRanges) -> None:
+        # Never made smaller while readers look on: rows that are not used any more become zero.
+        n_old, n_new = len(self._partial), len(partial)
+        n_rows, step = max(n_old, n_new), self._ranges.chunks[0]
+        table = np.zeros((-(-n_rows // step) * step, 4), np.int64)
+        table[:n_new] = partial
+        if n_new > n_old:
+            self._ranges.resize(n_new, axis=0)
+        for start in range(0, n_rows, step):
+            chunk = table[start : start + step]
+            old = self._partial[start : start + step]
+            if len(old) < min(step, n_rows - start) or not np.array_equal(chunk[: len(old)], old):
+                self._ranges.id.write_direct_chunk((start, 0), chunk.tobytes())
+        self._partial = table[:n_rows]

@@ -1,0 +1,95 @@
+"""The finished scans' results, so that a late ``finish`` or ``open`` is answered as ever.
+
+One small file for each scan id, synced before the scan's journal goes. Nothing is kept in memory:
+a daemon may have finished a million scans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import StorageError, damaged_error, storage_error
+from .files import publish, sync_directory
+from .framing import frame, pack, unframe, unpack
+
+FINISHED_PARTS = (".usidstream", "finished")
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedResult:
+    """How a scan ended.
+
+    Parameters
+    ----------
+    file
+        The absolute path of the scan's file when it ended.
+    status
+        ``complete``, ``incomplete`` or ``aborted``.
+    missing
+        For each main that has any: half-open ranges of positions that are not complete.
+    """
+
+    file: str
+    status: str
+    missing: Mapping[str, list[tuple[int, int]]]
+
+
+class FinishedScans:
+    """The results of the finished scans of a data directory. May be used by several threads."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._directory = data_dir.joinpath(*FINISHED_PARTS)
+
+    def remember(self, scan_id: str, result: FinishedResult) -> None:
+        """Keep a result for good; on return it is on the disk.
+
+        Raises
+        ------
+        StorageError
+            It is not.
+        """
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error("make", self._directory, error) from error
+        head = {"file": result.file, "status": result.status, "missing": dict(result.missing)}
+        publish(self._directory / scan_id, [frame(pack(head))])
+        sync_directory(self._directory.parent)
+        sync_directory(self._directory.parent.parent)
+
+    def get(self, scan_id: str) -> FinishedResult | None:
+        """Return the result of a finished scan, ``None`` where the id is not known.
+
+        Raises
+        ------
+        StorageError
+            ``file_damaged``: it is known, but what was kept is not whole.
+        """
+        path = self._directory / scan_id
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise storage_error("read", path, error) from error
+        try:
+            (payload,) = unframe(data)
+            return _result(unpack(payload))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged(path, error) from error
+
+
+def _result(head: Any) -> FinishedResult:
+    missing = {
+        name: [(start, stop) for start, stop in ranges] for name, ranges in head["missing"].items()
+    }
+    return FinishedResult(file=head["file"], status=head["status"], missing=missing)
+
+
+def _damaged(path: Path, error: Exception) -> StorageError:
+    return damaged_error(
+        path, f"is damaged: {error}", "The scan's own file tells its status; remove this one."
+    )

@@ -1,0 +1,158 @@
+"""What the storage thread is told and what it tells: plain data, no behaviour.
+
+A command's ``token`` is the caller's and comes back with the event that answers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from usidstream.errors import UsidstreamError
+from usidstream.layout import ScanLayout
+
+from .coverage import Coverage, CoverageUpdate
+from .datasets import Payload
+from .finished import FinishedResult
+from .record import MainPlan, OpenRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Create:
+    """Open a new scan: `Ready` when its file and journal directory are safely on the disk."""
+
+    data_dir: Path
+    file: str
+    layout: ScanLayout
+    plans: Mapping[str, MainPlan]
+    scan_id: str
+    created: datetime
+    token: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """Go on with an earlier daemon's scan: `Ready`.
+
+    `Finalised` instead, if that daemon ended after it had finalised the file but before it had
+    remembered the result.
+    """
+
+    record: OpenRecord
+    token: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteTile:
+    """Write encoded chunks of a main, each ``(row, col, payload)``: `TileWritten`."""
+
+    main: str
+    chunks: Sequence[tuple[int, int, Payload]]
+    token: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """Make all that was written before durable, with its coverage: `Committed`.
+
+    ``attrs`` are the annotations made since the last commit.
+    """
+
+    updates: Mapping[str, CoverageUpdate]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    token: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finalise:
+    """End the scan, after its last commit: `Finalised`.
+
+    ``status`` is ``complete``, ``incomplete`` or ``aborted``; ``attrs`` win over annotations.
+    """
+
+    status: str
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    token: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close:
+    """Close the file so that the scan can be resumed: `Closed`.
+
+    What was written since the last commit may or may not be in it.
+    """
+
+    token: Any = None
+
+
+Command: TypeAlias = Create | Resume | WriteTile | Commit | Finalise | Close
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """The scan is open.
+
+    Parameters
+    ----------
+    record
+        The scan as it was opened; ``record.plans`` says how each main is stored.
+    coverage
+        Of a resumed scan: what is durable of each main. Empty for a new one.
+    annotations
+        Of a resumed scan: those of all its commits.
+    resumed
+        Whether this answers `Resume`.
+    """
+
+    record: OpenRecord
+    coverage: Mapping[str, Coverage]
+    annotations: Mapping[str, Any]
+    resumed: bool
+    token: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileWritten:
+    """The file has the chunks; the next commit makes them durable."""
+
+    token: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """All that was written before the commit is durable."""
+
+    token: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finalised:
+    """The file is closed for good, its result remembered, its journal gone."""
+
+    result: FinishedResult
+    token: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """The file is closed and the scan can be resumed."""
+
+    token: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageFailed:
+    """A command was not done.
+
+    Nor will any later one be, but `Close`. ``operation`` is the command's name in lower case.
+    """
+
+    operation: str
+    error: UsidstreamError
+    token: Any
+
+
+Event: TypeAlias = Ready | TileWritten | Committed | Finalised | Closed | StorageFailed

@@ -1,0 +1,261 @@
+"""The open record: what the daemon must know of a scan to go on with it after its own end.
+
+It stands in the scan's journal directory from before the file has its name until after the result
+is remembered, so that the directories with a record are the scans that can be resumed.
+`Annotations` stand beside it, for attributes go into the file only when the scan ends.
+This module knows records and directories; it must never open the HDF5 file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from usidstream.errors import UsidstreamError
+from usidstream.layout import ScanLayout
+from usidstream.wire import Frame, pack_layout, unpack_layout
+
+from .errors import StorageError, damaged_error, storage_error
+from .files import (
+    JOURNAL_SUFFIX,
+    TEMPORARY_SUFFIX,
+    journal_dir,
+    publish,
+    sync_data,
+    sync_directory,
+)
+from .framing import FramingError, frame, pack, unframe, unpack
+
+RECORD_NAME = "open"
+ANNOTATIONS_NAME = "annotations"
+CREATING_NAME = "creating.h5"
+SCRATCH_NAME = "scratch"
+SUSPECT_NAME = "suspect"
+RECORD_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MainPlan:
+    """How a main is stored.
+
+    Parameters
+    ----------
+    chunks
+        Rows and columns of a chunk.
+    filters
+        Keywords of h5py's ``create_dataset``, as a codec's ``hdf5_filters`` gives them.
+    """
+
+    chunks: tuple[int, int]
+    filters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRecord:
+    """A scan as it was opened.
+
+    Parameters
+    ----------
+    scan_id
+        32 hexadecimal digits.
+    path
+        The scan's file. Only its name is recorded: the data directory may move.
+    layout
+        The layout as the client gave it.
+    plans
+        For each main, by its name, how it is stored.
+    created
+        When it was opened, with time zone.
+    """
+
+    scan_id: str
+    path: Path
+    layout: ScanLayout
+    plans: Mapping[str, MainPlan]
+    created: datetime
+
+    @property
+    def journal(self) -> Path:
+        """The scan's journal directory."""
+        return journal_dir(self.path)
+
+    def write(self) -> None:
+        """Publish the record in the journal directory, durably."""
+        frames: list[Frame] = []
+        head = {
+            "version": RECORD_VERSION,
+            "scan_id": self.scan_id,
+            "file": self.path.name,
+            "created": self.created.isoformat(),
+            "plans": {name: [plan.chunks, plan.filters] for name, plan in self.plans.items()},
+            "layout": pack_layout(self.layout.to_dict(), frames),
+        }
+        _publish(self.journal / RECORD_NAME, head, frames)
+
+    @classmethod
+    def read(cls, journal: Path) -> OpenRecord:
+        """Read the record of a journal directory.
+
+        Raises
+        ------
+        StorageError
+            ``file_damaged`` where the record is not whole, or of a newer version;
+            ``storage_failed`` where it cannot be read.
+        """
+        path = journal / RECORD_NAME
+        head, frames = _read(path)
+        try:
+            return cls._from_head(head, frames, journal)
+        except (KeyError, TypeError, ValueError, UsidstreamError) as error:
+            raise _damaged(path, error) from error
+
+    @classmethod
+    def _from_head(cls, head: Any, frames: list[bytes], journal: Path) -> OpenRecord:
+        if head["version"] > RECORD_VERSION:
+            raise ValueError(f"it is of version {head['version']}, written by a newer daemon")
+        return cls(
+            scan_id=head["scan_id"],
+            path=journal.with_name(head["file"]),
+            layout=ScanLayout.from_dict(unpack_layout(head["layout"], frames)),
+            plans={name: _plan(*plan) for name, plan in head["plans"].items()},
+            created=datetime.fromisoformat(head["created"]),
+        )
+
+
+def _plan(chunks: list[int], filters: dict[str, Any]) -> MainPlan:
+    # h5py wants the options of a plugin's filter as a tuple; msgpack gives lists.
+    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in filters.items()}
+    return MainPlan(chunks=(chunks[0], chunks[1]), filters=plain)
+
+
+def write_annotations(journal: Path, attrs: Mapping[str, Any]) -> None:
+    """Publish all attributes learnt so far, durably; the last value of a name counts."""
+    frames: list[Frame] = []
+    _publish(journal / ANNOTATIONS_NAME, pack_layout(dict(attrs), frames), frames)
+
+
+def read_annotations(journal: Path) -> dict[str, Any]:
+    """Return the attributes learnt so far; raise `StorageError` where they are not whole."""
+    path = journal / ANNOTATIONS_NAME
+    if not path.exists():
+        return {}
+    head, frames = _read(path)
+    attrs: dict[str, Any] = unpack_layout(head, frames)
+    return attrs
+
+
+def mark_suspect(journal: Path, reason: str) -> None:
+    """Record that a flush or sync of the scan's file failed, for the next daemon to know.
+
+    The failure itself is what the caller has to hear of; a disk that refuses this too keeps the
+    mark empty, which says as much.
+    """
+    with contextlib.suppress(OSError), (journal / SUSPECT_NAME).open("wb") as file:
+        file.write(reason.encode())
+        file.flush()
+        sync_data(file.fileno())
+
+
+def suspicion(journal: Path) -> str:
+    """Return why the file is not to be relied on, empty where it is."""
+    try:
+        return (journal / SUSPECT_NAME).read_text("utf-8") or "a flush or sync of it failed"
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise storage_error("read", journal / SUSPECT_NAME, error) from error
+
+
+# ---------------------------------------------------------------- the data directory's journals
+
+
+def find_journals(data_dir: Path) -> Iterator[OpenRecord | StorageError]:
+    """Yield the open record of each scan of a data directory that was neither finished nor aborted.
+
+    A record that cannot be read comes as the error that says so: one damaged scan must not hide
+    the others. What a creation that never ended left behind is passed over.
+    """
+    for journal in sorted(data_dir.glob("*" + JOURNAL_SUFFIX)):
+        if not journal.is_dir() or is_unfinished(journal):
+            continue
+        try:
+            yield OpenRecord.read(journal)
+        except StorageError as error:
+            yield error
+
+
+def is_unfinished(journal: Path) -> bool:
+    """Whether a journal directory is of a scan whose creation did not reach its end.
+
+    Its file has no name yet, holds no data, and nobody was told that it is open.
+    """
+    names = {entry.name for entry in journal.iterdir()}
+    if RECORD_NAME not in names:
+        return names <= {RECORD_NAME + TEMPORARY_SUFFIX}
+    file = journal.with_name(journal.name.removesuffix(JOURNAL_SUFFIX))
+    return CREATING_NAME in names and not file.exists()
+
+
+def remove_unfinished(data_dir: Path) -> list[Path]:
+    """Remove what creations that never ended left behind; return the journals removed.
+
+    To be called at start-up, when no creation runs.
+    """
+    journals = sorted(data_dir.glob("*" + JOURNAL_SUFFIX))
+    unfinished = [path for path in journals if path.is_dir() and is_unfinished(path)]
+    for journal in unfinished:
+        remove_journal(journal)
+    return unfinished
+
+
+def remove_journal(journal: Path) -> None:
+    """Remove a journal directory and the files in it, the record last, and sync that it is gone.
+
+    Raises
+    ------
+    StorageError
+        Something in it could not be removed; the record then stands, and it can be called again.
+    """
+    try:
+        for entry in sorted(journal.iterdir(), key=lambda entry: entry.name == RECORD_NAME):
+            entry.unlink()
+        journal.rmdir()
+    except OSError as error:
+        raise storage_error("remove", journal, error) from error
+    sync_directory(journal.parent)
+
+
+# ---------------------------------------------------------------- a head and its arrays
+
+
+def _publish(path: Path, head: Any, frames: list[Frame]) -> None:
+    try:
+        parts = [frame(pack(head)), *(frame(bytes(part)) for part in frames)]
+    except FramingError as error:
+        raise storage_error("write", path, error) from error
+    publish(path, parts)
+
+
+def _read(path: Path) -> tuple[Any, list[bytes]]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise storage_error("read", path, error) from error
+    try:
+        head, *frames = unframe(data)
+        return unpack(head), frames
+    except ValueError as error:  # FramingError is one; so is an empty file's unpacking
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> StorageError:
+    return damaged_error(
+        path,
+        f"is damaged: {error}",
+        f"Move the directory {path.parent.name} away to let the daemon forget the scan; "
+        "its HDF5 file stands beside it.",
+    )

@@ -1,0 +1,285 @@
+"""The thread that owns one scan's file: commands in, events out.
+
+Everything that touches the file happens here, in the order of the commands, so that a commit covers
+exactly the chunks that were handed in before it. An event is posted when its command is done. After
+a failure every later command fails with it, and nothing is ever reported written, committed or
+finalised that is not. This module knows threads and order; what a command does is `OpenScan`'s.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+
+from usidstream.errors import UsidstreamError
+
+from .errors import StorageError
+from .finished import FinishedScans
+from .messages import (
+    Close,
+    Closed,
+    Command,
+    Commit,
+    Committed,
+    Create,
+    Event,
+    Finalise,
+    Finalised,
+    Ready,
+    Resume,
+    StorageFailed,
+    TileWritten,
+    WriteTile,
+)
+from .scan import OpenScan, conclude, ended_before
+
+MAX_QUEUED_BYTES = 32 << 20
+"""Encoded chunks that wait for the disk; who brings more waits too."""
+MAX_QUEUED_COMMANDS_COUNT = 10_000
+"""Commands that wait; a caller with more of them does not wait for answers, which is a fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """A question whose answer is waited for, so that it needs no event."""
+
+    rect: tuple[str, int, int, int, int]
+    answer: Future[npt.NDArray[Any]]
+
+
+_Queued: TypeAlias = Command | _Fetch
+
+
+class StorageThread:
+    """Starts a thread for one scan's file.
+
+    The first command is `Create` or `Resume`. The thread ends after `Finalised`, after `Close`
+    (which also a failed scan needs), or when the first command failed, and leaves nothing open.
+
+    Parameters
+    ----------
+    post
+        Called on the storage thread with each event; must neither block nor raise.
+    finished
+        Where results are remembered.
+    name
+        The thread's name.
+    """
+
+    def __init__(
+        self, post: Callable[[Event], None], finished: FinishedScans, name: str = "storage"
+    ) -> None:
+        self._post = post
+        self._finished = finished
+        self._queue = _CommandQueue()
+        self._scan: OpenScan | None = None
+        self._failure: UsidstreamError | None = None
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, command: Command) -> None:
+        """Queue a command, from any thread.
+
+        Waits only with a `WriteTile`, while `MAX_QUEUED_BYTES` wait already. A command that comes
+        after the thread's end is answered at once with `StorageFailed`, posted from here.
+        """
+        if not self._queue.put(command):
+            self._refuse(command, _after_the_end())
+
+    def fetch(self, main: str, row: int, rows: int, col: int, cols: int) -> npt.NDArray[Any]:
+        """Read elements (rows, cols) of a main, from any thread but the storage thread; waits.
+
+        Raises
+        ------
+        UsidstreamError
+            The file could not be read, or is not open.
+        """
+        fetch = _Fetch((main, row, rows, col, cols), Future())
+        if not self._queue.put(fetch):
+            raise _after_the_end()
+        return fetch.answer.result()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait for the thread's end; return whether it has ended."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    # ------------------------------------------------------------ on the storage thread
+
+    def _run(self) -> None:
+        reason: UsidstreamError = _after_the_end()
+        try:
+            while not self._ended:
+                self._do(self._queue.get())
+        except BaseException as error:
+            reason = _as_error("run", error)
+            raise
+        finally:
+            for command in self._queue.close():
+                self._refuse(command, reason)
+
+    def _do(self, command: _Queued) -> None:
+        if self._failure is not None and not isinstance(command, Close):
+            self._refuse(command, self._failure)
+            return
+        try:
+            if isinstance(command, _Fetch):
+                command.answer.set_result(self._open_scan.read_rect(*command.rect))
+                return
+            event = self._answer(command)
+        except Exception as error:  # noqa: BLE001  # told to whoever gave the command
+            self._fail(command, error)
+        else:
+            self._post(event)
+
+    def _answer(self, command: Command) -> Event:
+        """Execute a command; what it raises is its failure."""
+        token = command.token
+        match command:
+            case WriteTile():
+                self._open_scan.write(command.main, command.chunks)
+                return TileWritten(token=token)
+            case Commit():
+                self._open_scan.commit(command.updates, command.attrs)
+                return Committed(token=token)
+            case Create():
+                return self._create(command)
+            case Resume():
+                return self._resume(command)
+            case Finalise():
+                result = self._open_scan.finalise(command.status, command.attrs, self._finished)
+                self._ended = True
+                return Finalised(result=result, token=token)
+            case Close():
+                self._ended = True
+                if self._scan is not None:
+                    self._scan.close()
+                return Closed(token=token)
+
+    def _create(self, command: Create) -> Event:
+        self._scan = OpenScan.create(
+            command.data_dir,
+            command.file,
+            command.layout,
+            command.plans,
+            scan_id=command.scan_id,
+            created=command.created,
+        )
+        return self._ready({}, command)
+
+    def _resume(self, command: Resume) -> Event:
+        result = ended_before(command.record)
+        if result is not None:
+            self._ended = True
+            conclude(command.record, result, self._finished)
+            return Finalised(result=result, token=command.token)
+        self._scan = OpenScan.resume(command.record)
+        return self._ready(self._scan.coverage(), command)
+
+    def _ready(self, coverage: dict[str, Any], command: Create | Resume) -> Ready:
+        scan = self._open_scan
+        return Ready(
+            record=scan.record,
+            coverage=coverage,
+            annotations=dict(scan.annotations),
+            resumed=isinstance(command, Resume),
+            token=command.token,
+        )
+
+    @property
+    def _open_scan(self) -> OpenScan:
+        if self._scan is None:
+            raise StorageError("no scan is open in this thread", code="internal_error")
+        return self._scan
+
+    def _fail(self, command: _Queued, error: Exception) -> None:
+        failure = _as_error(_operation(command), error)
+        if isinstance(command, Create | Resume):
+            self._ended = self._scan is None
+        if not isinstance(command, _Fetch):
+            self._failure = self._failure or failure
+        self._refuse(command, failure)
+
+    def _refuse(self, command: _Queued, error: UsidstreamError) -> None:
+        if isinstance(command, _Fetch):
+            command.answer.set_exception(error)
+        else:
+            operation = _operation(command)
+            self._post(StorageFailed(operation=operation, error=error, token=command.token))
+
+
+class _CommandQueue:
+    """Commands in order: any number of threads put, one gets."""
+
+    def __init__(self) -> None:
+        self._commands: deque[tuple[_Queued, int]] = deque()
+        self._queued_bytes = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, command: _Queued) -> bool:
+        """Append a command; return whether it was taken, which it is not after `close`."""
+        nbytes = _payload_nbytes(command)
+        with self._changed:
+            # One tile larger than the whole limit goes when it is alone.
+            while nbytes and self._queued_bytes and self._is_full(nbytes) and not self._closed:
+                self._changed.wait()
+            if self._closed:
+                return False
+            if len(self._commands) >= MAX_QUEUED_COMMANDS_COUNT:
+                raise RuntimeError(f"{MAX_QUEUED_COMMANDS_COUNT} storage commands wait already")
+            self._commands.append((command, nbytes))
+            self._queued_bytes += nbytes
+            self._changed.notify_all()
+            return True
+
+    def get(self) -> _Queued:
+        """Take the first command; waits for one."""
+        with self._changed:
+            while not self._commands:
+                self._changed.wait()
+            command, nbytes = self._commands.popleft()
+            self._queued_bytes -= nbytes
+            self._changed.notify_all()
+            return command
+
+    def close(self) -> list[_Queued]:
+        """Take no more; return what nobody will execute."""
+        with self._changed:
+            self._closed = True
+            left = [command for command, _nbytes in self._commands]
+            self._commands.clear()
+            self._changed.notify_all()
+            return left
+
+    def _is_full(self, nbytes: int) -> bool:
+        return self._queued_bytes + nbytes > MAX_QUEUED_BYTES
+
+
+def _payload_nbytes(command: _Queued) -> int:
+    if not isinstance(command, WriteTile):
+        return 0
+    return sum(len(payload) for _row, _col, payload in command.chunks)
+
+
+def _operation(command: _Queued) -> str:
+    return type(command).__name__.strip("_").lower()
+
+
+def _after_the_end() -> StorageError:
+    return StorageError("the scan's storage has ended", code="storage_failed")
+
+
+def _as_error(operation: str, error: BaseException) -> UsidstreamError:
+    if isinstance(error, UsidstreamError):
+        return error
+    return StorageError(
+        f"storage: {operation}: {type(error).__name__}: {error}", code="internal_error"
+    )
