@@ -40,7 +40,8 @@ ERRORS: Mapping[str, ErrorSpec] = MappingProxyType(
         # the connection
         "no_session": ErrorSpec("A message came before hello.", "Send hello first.", True),
         "bad_message": ErrorSpec(
-            "Frame 0 is not a msgpack map, or a field is missing or of the wrong kind.",
+            "The frames are no message: frame 0 is not a msgpack map, or a field is missing, of the "
+            "wrong kind, or refers to a frame that does not fit.",
             "Compare the message with docs/protocol.md.",
         ),
         "unknown_type": ErrorSpec(
@@ -105,6 +106,13 @@ ERRORS: Mapping[str, ErrorSpec] = MappingProxyType(
         "not_joined": ErrorSpec(
             "This connection has neither opened nor joined the scan.", "Send open or join.", True
         ),
+        "already_joined": ErrorSpec(
+            "This connection takes part in the scan already.", "Go on; there is nothing to join."
+        ),
+        "not_joiner": ErrorSpec(
+            "Only a joined client leaves a scan.",
+            "The opener sends finish or abort; bye leaves the scan resumable.",
+        ),
         # blocks
         "bad_shape": ErrorSpec(
             "The payload's length or shape does not fit the rows and columns it claims.",
@@ -125,7 +133,8 @@ ERRORS: Mapping[str, ErrorSpec] = MappingProxyType(
             "Nothing of it was stored; send only what is missing.",
         ),
         "bad_sequence": ErrorSpec(
-            "A block's seq is not the next one.", "Send again from the seq in the message.", True
+            "A seq is 0, or the one in finish or leave is below what has arrived already.",
+            "Blocks and annotations count from 1; finish and leave name the last.",
         ),
         "credit_exceeded": ErrorSpec(
             "More bytes were sent than the daemon had granted.", "Wait for an ack's credit.", True
