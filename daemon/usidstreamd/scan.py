@@ -1,0 +1,241 @@
+"""One scan in the daemon: session, pipeline and the thread that owns its file, tied together.
+
+What the session wants done is carried out here, and what comes of it is told to the session. Runs
+in the socket thread. It knows which messages are to be sent, never how: every call returns them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from usidstream.layout import MainLayout, ScanLayout
+
+from . import codecs, storage
+from .assembly import Assembly, BufferPool, make_grid
+from .pipeline import MainParts, Restored, ScanPipeline, as_failure
+from .session import Session, SessionLimits, events
+
+Sends = list[events.Send]
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """What all scans of a daemon share.
+
+    Parameters
+    ----------
+    data_dir
+        Where files are made.
+    finished
+        The results of finished scans.
+    pool
+        The memory for open tiles.
+    encoders
+        The codec threads.
+    limits
+        Credit and intervals of each session.
+    post
+        Takes ``(scan, outcome)`` from any thread; they come back to `Scan.on_outcome`.
+    """
+
+    data_dir: Path
+    finished: storage.FinishedScans
+    pool: BufferPool
+    encoders: Executor
+    limits: SessionLimits
+    post: Callable[[tuple[Scan, Any]], None]
+
+
+class Scan:
+    """A scan from its opening to its end.
+
+    Parameters
+    ----------
+    scan_id, layout
+        What a client asked for, or what the open record holds.
+    shop
+        What it shares with other scans.
+    """
+
+    def __init__(self, scan_id: str, layout: ScanLayout, shop: Shop) -> None:
+        self.scan_id = scan_id
+        self.session = Session(scan_id, layout, shop.limits)
+        self._shop = shop
+        self._layout = layout
+        self._store = storage.StorageThread(self._post, shop.finished, f"storage-{scan_id[:8]}")
+        self._pipeline: ScanPipeline | None = None
+        self._scratches: list[storage.FileScratch] = []
+        self._ready: storage.Ready | None = None
+        self.record: storage.OpenRecord | None = None
+
+    def create(self, file: str, created: datetime) -> None:
+        """Make the file and its journal directory; the opener is answered when they are safe."""
+        plans = {main.name: self._plan(main) for main in self._layout.mains}
+        self._store.submit(
+            storage.Create(
+                data_dir=self._shop.data_dir,
+                file=file,
+                layout=self._layout,
+                plans=plans,
+                scan_id=self.scan_id,
+                created=created,
+            )
+        )
+
+    def resume(self, record: storage.OpenRecord) -> None:
+        """Go on with a scan that an earlier daemon left."""
+        self.record = record
+        self._store.submit(storage.Resume(record=record))
+
+    def receive(self, event: events.Event, now: float) -> Sends:
+        """Tell the session; return what is to be sent."""
+        return self._carry_out(self.session.receive(event, now))
+
+    def on_outcome(self, outcome: Any, now: float) -> Sends:
+        """Take what the storage or a codec thread had to say."""
+        sends: Sends = []
+        for event in self._translate(outcome):
+            if not self.session.is_over or isinstance(event, events.StoreClosed):
+                sends += self.receive(event, now)
+        return sends
+
+    def advance(self, now: float) -> Sends:
+        """Place waiting blocks as far as there is memory."""
+        if self._pipeline is None:
+            return []
+        sends: Sends = []
+        for event in self._pipeline.advance():
+            if not self.session.is_over:
+                sends += self.receive(event, now)
+        return sends
+
+    def tick(self, now: float) -> Sends:
+        """Do what the clock asks for."""
+        return self._carry_out(self.session.tick(now))
+
+    def take_acks(self) -> Sends:
+        """Return the acks that peers have not been told."""
+        return self._carry_out(self.session.take_acks())
+
+    def close(self) -> None:
+        """Give back the memory and end the storage thread, once the session is over."""
+        self._store.submit(storage.Close())
+        if self._pipeline is not None:
+            self._pipeline.close()
+        for scratch in self._scratches:
+            scratch.close()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the storage thread's end; return whether it came."""
+        return self._store.join(timeout_s)
+
+    # -- what the session wants
+
+    def _carry_out(self, actions: list[events.Action]) -> Sends:
+        sends: Sends = []
+        for action in actions:
+            if isinstance(action, events.Send):
+                sends.append(action)
+            elif isinstance(action, events.CloseStore):
+                self._store.submit(storage.Close())
+            else:
+                self._carry_out_data(action)
+        return sends
+
+    def _carry_out_data(self, action: events.Action) -> None:
+        if self._pipeline is None:
+            raise RuntimeError(f"scan {self.scan_id}: {action} before its file is open")
+        match action:
+            case events.Place(peer=peer, item=item):
+                self._pipeline.place(peer, item)
+            case events.BeginCommit(marker=marker, coverage=coverage):
+                self._pipeline.begin_commit(marker, coverage=coverage)
+            case events.Finalise(ending=ending, attrs=attrs):
+                self._pipeline.finalise(ending, attrs)
+
+    # -- what came of it
+
+    def _post(self, outcome: Any) -> None:
+        self._shop.post((self, outcome))
+
+    def _translate(self, outcome: Any) -> list[events.Event]:
+        told: list[events.Event] = []
+        match outcome:
+            case storage.Ready():
+                told = self._on_ready(outcome)
+            case Restored(error=BaseException() as error):
+                told = [events.StoreFailed(error=as_failure(error))]
+            case Restored():
+                told = [self._store_ready()]
+            case storage.Finalised(result=result):
+                told = [events.Finalised(status=result.status, missing=missing_tables(result))]
+            case storage.Closed():
+                told = [events.StoreClosed()]
+            case storage.StorageFailed(error=error):
+                told = [events.StoreFailed(error=error)]
+            case _ if self._pipeline is not None:
+                told = self._pipeline.handle(outcome)
+        return told
+
+    def _on_ready(self, ready: storage.Ready) -> list[events.Event]:
+        self._ready, self.record = ready, ready.record
+        mains = {
+            main.name: self._parts(index, main, ready.record)
+            for index, main in enumerate(self._layout.mains)
+        }
+        self._pipeline = ScanPipeline(
+            self._layout, mains, self._store, self._shop.encoders, self._post
+        )
+        if not ready.resumed:
+            return [self._store_ready()]
+        self._pipeline.restore(ready.coverage)
+        return []
+
+    def _store_ready(self) -> events.Event:
+        if self._ready is None or self._pipeline is None:
+            raise RuntimeError(f"scan {self.scan_id}: ready before its file is open")
+        return events.StoreReady(
+            file=str(self._ready.record.path),
+            positions=self._pipeline.positions,
+            coverage=self._pipeline.coverage(),
+        )
+
+    # -- the parts of a main
+
+    def _plan(self, main: MainLayout) -> storage.MainPlan:
+        grid = make_grid(main, self._layout.n_positions, self._layout.pixel_time_s)
+        codec = codecs.choose(main.compression, main.shuffle, main.np_dtype)
+        return storage.MainPlan(
+            chunks=(grid.chunk_rows, grid.chunk_cols), filters=codec.hdf5_filters
+        )
+
+    def _parts(self, index: int, main: MainLayout, record: storage.OpenRecord) -> MainParts:
+        """Build a main's parts as its file was made, whatever today's rules would choose."""
+        plan = record.plans[main.name]
+        planned = replace(main, chunks=plan.chunks)
+        grid = make_grid(planned, self._layout.n_positions, self._layout.pixel_time_s)
+        scratch = storage.FileScratch(
+            record.journal / f"{storage.SCRATCH_NAME}-{index}",
+            grid.tile_elements * main.np_dtype.itemsize,
+        )
+        self._scratches.append(scratch)
+        shuffle = bool(plan.filters.get("shuffle", False))
+        return MainParts(
+            assembly=Assembly(main.name, grid, main.np_dtype, self._shop.pool, scratch),
+            codec=codecs.choose(main.compression, shuffle, main.np_dtype),
+            chunks=plan.chunks,
+        )
+
+
+def missing_tables(result: storage.FinishedResult) -> Mapping[str, events.RangeTable]:
+    """Return a result's missing positions as tables (k, 2), by main."""
+    return {
+        name: np.array(ranges, np.int64).reshape(-1, 2) for name, ranges in result.missing.items()
+    }
