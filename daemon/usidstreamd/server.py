@@ -1,0 +1,477 @@
+"""The ZeroMQ socket, the clients behind it, and the loop that everything else hangs on.
+
+One thread runs `Server.run`: it sleeps on the ROUTER socket and the mailbox, hands messages to the
+scans they concern, and sends what comes back. It decides who may speak (hello first, limits kept)
+and which scan is meant; what a scan does is its session's affair, and nothing here touches a file
+or waits for one. A message that cannot be read costs its sender an error, never the daemon.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+import zmq
+
+from usidstream import __version__, wire
+from usidstream.errors import UsidstreamError
+from usidstream.layout import ScanLayout
+
+from . import storage
+from .assembly import BufferPool
+from .config import Config
+from .mailbox import Mailbox
+from .pipeline import read_attrs
+from .scan import Scan, Sends, Shop, missing_tables
+from .session import SessionLimits, State, error_message, events, result_message
+
+log = logging.getLogger("usidstreamd")
+
+MIB = 1 << 20
+TICK_MS = 100
+MAX_MESSAGES_PER_TURN_COUNT = 256
+MAX_QUEUED_MESSAGES_PER_CLIENT_COUNT = 1000
+LINGER_MS = 1000
+
+
+@dataclass(slots=True)
+class _Client:
+    """A connection that has said hello."""
+
+    name: str
+    instance: str
+    last_seen_s: float
+
+
+class _Stop:
+    """Posted to the mailbox to end the loop."""
+
+
+class Server:
+    """A daemon: binds on construction, serves in `run`.
+
+    Parameters
+    ----------
+    config
+        Every limit and path.
+
+    Raises
+    ------
+    ConfigError
+        The address may not be bound without being asked to explicitly.
+    UsidstreamError
+        The address is taken, or the data directory cannot be used.
+    """
+
+    def __init__(self, config: Config) -> None:
+        config.require_safe_bind()
+        self.config = config
+        self.instance = secrets.token_hex(8)
+        self._directory = storage.DataDirectory(config.data_dir)
+        try:
+            self._socket, self.endpoint = _bind(config)
+        except BaseException:
+            self._directory.close()
+            raise
+        self._mailbox = Mailbox()
+        self._clients: dict[bytes, _Client] = {}
+        self._scans: dict[str, Scan] = {}
+        self._retired: list[Scan] = []
+        self._waiting: dict[str, storage.OpenRecord] = {}
+        self._stopping_since_s: float | None = None
+        self._encoders = ThreadPoolExecutor(config.codec_threads, "codec")
+        self._finished = storage.FinishedScans(config.data_dir)
+        self._shop = Shop(
+            data_dir=config.data_dir,
+            finished=self._finished,
+            pool=BufferPool(config.memory_budget_mb * MIB),
+            encoders=self._encoders,
+            limits=SessionLimits(
+                credit_window_bytes=config.credit_window_mb * MIB,
+                flush_interval_s=config.flush_interval_s,
+                join_timeout_s=config.join_timeout_s,
+            ),
+            post=self._mailbox.post,
+        )
+        self._find_waiting_scans()
+
+    # -- the loop
+
+    def run(self) -> None:
+        """Serve until `stop`; then close every scan so that it can be resumed."""
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._mailbox.fileno(), zmq.POLLIN)
+        try:
+            while not self._is_done():
+                poller.poll(TICK_MS)
+                self._turn()
+        finally:
+            self._close()
+
+    def stop(self) -> None:
+        """End `run` soon, from any thread or a signal handler."""
+        self._mailbox.post(_Stop())
+
+    def _turn(self) -> None:
+        self._receive()
+        now = time.monotonic()
+        for item in self._mailbox.drain():
+            if isinstance(item, _Stop):
+                self._begin_stop(now)
+            else:
+                scan, outcome = item
+                self._send_all(scan.on_outcome(outcome, now))
+        for scan in list(self._scans.values()):
+            self._send_all(scan.advance(now))
+            self._send_all(scan.tick(now))
+            self._send_all(scan.take_acks())
+            self._retire_if_over(scan)
+        self._forget_silent(now)
+
+    def _begin_stop(self, now: float) -> None:
+        if self._stopping_since_s is not None:
+            return
+        self._stopping_since_s = now
+        for scan in list(self._scans.values()):
+            self._send_all(scan.receive(events.SuspendRequested(), now))
+
+    def _is_done(self) -> bool:
+        if self._stopping_since_s is None:
+            return False
+        if not self._scans:
+            return True
+        late = time.monotonic() - self._stopping_since_s > self.config.shutdown_timeout_s
+        if late:
+            log.error(
+                "stopping after %g s with %d scans still open: %s",
+                self.config.shutdown_timeout_s,
+                len(self._scans),
+                ", ".join(self._scans),
+            )
+        return late
+
+    def _close(self) -> None:
+        for scan in [*self._scans.values(), *self._retired]:
+            scan.close()
+        deadline = time.monotonic() + self.config.shutdown_timeout_s
+        for scan in [*self._scans.values(), *self._retired]:
+            scan.join(max(0.0, deadline - time.monotonic()))
+        self._encoders.shutdown(wait=True, cancel_futures=True)
+        self._socket.close(linger=LINGER_MS)
+        self._mailbox.close()
+        self._directory.close()
+
+    # -- scans
+
+    def _find_waiting_scans(self) -> None:
+        for found in self._directory.waiting():
+            if isinstance(found, storage.OpenRecord):
+                self._waiting[found.scan_id] = found
+                log.info("scan %s waits for its client: %s", found.scan_id, found.path)
+            else:
+                log.error("%s", found)
+
+    def _retire_if_over(self, scan: Scan) -> None:
+        """Let go of a scan that is over; a failed one is kept for its error, if it was open."""
+        session = scan.session
+        if not session.is_over or scan.scan_id not in self._scans:
+            return
+        del self._scans[scan.scan_id]
+        scan.close()
+        self._retired = [old for old in self._retired if not old.join(0.0)] + [scan]
+        log.info("scan %s is %s: %s", scan.scan_id, session.state.value, session.file)
+        if session.state is State.FAILED:
+            log.error("scan %s: %s", scan.scan_id, session.failure)
+        if scan.record is not None and session.state is not State.ENDED:
+            self._waiting[scan.scan_id] = scan.record
+
+    def _resume(self, record: storage.OpenRecord) -> Scan:
+        self._check_room_for_scan()
+        retired = [old for old in self._retired if old.scan_id == record.scan_id]
+        if not all(old.join(0.0) for old in retired):
+            raise UsidstreamError(f"scan {record.scan_id} is still being closed", code="recovering")
+        del self._waiting[record.scan_id]
+        scan = Scan(record.scan_id, record.layout, self._shop)
+        self._scans[record.scan_id] = scan
+        scan.resume(record)
+        return scan
+
+    def _check_room_for_scan(self) -> None:
+        if len(self._scans) >= self.config.max_scans:
+            raise UsidstreamError(
+                f"{len(self._scans)} scans are open, max_scans is {self.config.max_scans}",
+                code="too_many_scans",
+            )
+
+    # -- messages
+
+    def _receive(self) -> None:
+        for _ in range(MAX_MESSAGES_PER_TURN_COUNT):
+            try:
+                peer = self._socket.recv(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            self._on_message(peer, self._receive_frames())
+
+    def _receive_frames(self) -> list[wire.Frame]:
+        frames: list[wire.Frame] = []
+        while self._socket.getsockopt(zmq.RCVMORE):
+            if not frames:
+                frames.append(self._socket.recv())
+            else:
+                frames.append(self._socket.recv(copy=False).buffer)
+        return frames
+
+    def _on_message(self, peer: bytes, frames: list[wire.Frame]) -> None:
+        try:
+            message = wire.decode_client(frames)
+        except wire.WireError as error:
+            self._send(peer, error_message(error, "read"))
+            return
+        now = time.monotonic()
+        try:
+            self._check_speaks(peer, message, now)
+            _HANDLERS[type(message)](self, peer, message, now)
+        except UsidstreamError as error:
+            scan = getattr(message, "scan", "")
+            seq = message.seq if isinstance(message, wire.Block | wire.Annotate) else 0
+            self._send(peer, error_message(error, message.type, scan, seq))
+
+    def _check_speaks(self, peer: bytes, message: wire.Message, now: float) -> None:
+        client = self._clients.get(peer)
+        if client is not None:
+            client.last_seen_s = now
+        elif not isinstance(message, wire.Hello):
+            raise UsidstreamError(f"{message.type} came before hello", code="no_session")
+
+    def _on_hello(self, peer: bytes, message: wire.Hello, now: float) -> None:
+        if wire.VERSION not in message.versions:
+            raise UsidstreamError(
+                f"the client speaks {message.versions}, this daemon {wire.VERSION}",
+                code="unsupported_version",
+            )
+        for other in self._earlier_connections(peer, message.instance):
+            self._forget(other, now)
+        if peer not in self._clients and len(self._clients) >= self.config.max_clients:
+            raise UsidstreamError(
+                f"{len(self._clients)} clients are connected", code="too_many_clients"
+            )
+        self._clients[peer] = _Client(message.client, message.instance, now)
+        self._send(peer, self._welcome())
+
+    def _earlier_connections(self, peer: bytes, instance: str) -> list[bytes]:
+        if not instance:
+            return []
+        return [
+            other
+            for other, client in self._clients.items()
+            if client.instance == instance and other != peer
+        ]
+
+    def _welcome(self) -> wire.Welcome:
+        config = self.config
+        return wire.Welcome(
+            version=wire.VERSION,
+            daemon=f"usidstreamd {__version__}",
+            instance=self.instance,
+            features=list(wire.FEATURES),
+            limits={
+                "max_header_bytes": wire.MAX_HEADER_BYTES,
+                "max_frames_count": wire.MAX_FRAMES_COUNT,
+                "max_layout_bytes": config.max_layout_mb * MIB,
+                "max_block_bytes": config.max_block_mb * MIB,
+                "credit_window_bytes": config.credit_window_mb * MIB,
+                "peer_silence_s": int(config.peer_silence_s) or 1,
+            },
+            ports={"data": int(self.endpoint.rpartition(":")[2])},
+        )
+
+    def _on_open(self, peer: bytes, message: wire.Open, now: float) -> None:
+        if self._answer_finished(peer, message.scan):
+            return
+        layout = self._read_layout(message)
+        if message.scan in self._waiting:
+            self._resume(self._waiting[message.scan])
+        scan = self._scans.get(message.scan) or self._create(message, layout)
+        self._send_all(scan.receive(events.OpenRequested(peer=peer, layout=layout), now))
+
+    def _read_layout(self, message: wire.Open) -> ScanLayout:
+        limit = self.config.max_layout_mb * MIB
+        nbytes = sum(len(frame) for frame in message.frames)
+        if nbytes > limit:
+            raise UsidstreamError(
+                f"the layout's arrays take {nbytes} bytes, over {limit}", code="layout_too_large"
+            )
+        layout = ScanLayout.from_dict(wire.unpack_layout(message.layout, message.frames))
+        storage.refuse_reserved_in(layout)
+        return layout
+
+    def _create(self, message: wire.Open, layout: ScanLayout) -> Scan:
+        if self._stopping_since_s is not None:
+            raise UsidstreamError("the daemon is stopping", code="shutting_down")
+        if not message.scan:
+            raise UsidstreamError("open: scan is empty", code="bad_message")
+        self._check_room_for_scan()
+        name = storage.safe_name(message.file)
+        scan = Scan(message.scan, layout, self._shop)
+        self._scans[message.scan] = scan
+        scan.create(name, datetime.now().astimezone())
+        log.info("scan %s opened as %r", message.scan, name)
+        return scan
+
+    def _on_join(self, peer: bytes, message: wire.Join, now: float) -> None:
+        if message.scan in self._waiting:
+            self._resume(self._waiting[message.scan])
+        self._to_scan(message.scan, events.JoinRequested(peer=peer), now)
+
+    def _on_leave(self, peer: bytes, message: wire.Leave, now: float) -> None:
+        event = events.LeaveRequested(peer=peer, seq=message.seq)
+        self._to_scan(message.scan, event, now)
+
+    def _on_block(self, peer: bytes, message: wire.Block, now: float) -> None:
+        self._to_scan(message.scan, events.BlockArrived(peer=peer, block=message), now)
+
+    def _on_annotate(self, peer: bytes, message: wire.Annotate, now: float) -> None:
+        event = events.AnnotationArrived(peer=peer, annotation=message)
+        self._to_scan(message.scan, event, now)
+
+    def _on_finish(self, peer: bytes, message: wire.Finish, now: float) -> None:
+        if self._answer_finished(peer, message.scan):
+            return
+        attrs = read_attrs(message)
+        event = events.FinishRequested(peer=peer, seq=message.seq, attrs=attrs)
+        self._to_scan(message.scan, event, now)
+
+    def _on_abort(self, peer: bytes, message: wire.Abort, now: float) -> None:
+        if self._answer_finished(peer, message.scan):
+            return
+        event = events.AbortRequested(peer=peer, reason=message.reason)
+        self._to_scan(message.scan, event, now)
+
+    def _on_ping(self, peer: bytes, message: wire.Ping, now: float) -> None:
+        scan = self._scans.get(message.scan)
+        if scan is not None:
+            event = events.AckRequested(peer=peer, commit=message.commit)
+            self._send_all(scan.receive(event, now))
+        self._send(peer, wire.Pong(scan=message.scan))
+
+    def _on_status(self, peer: bytes, message: wire.StatusRequest, now: float) -> None:
+        if message.scan and message.coverage:
+            self._to_scan(message.scan, events.CoverageRequested(peer=peer), now)
+            return
+        scans = [scan.session.describe() for scan in self._scans.values()]
+        scans += [_describe_waiting(record) for record in self._waiting.values()]
+        if message.scan:
+            scans = [entry for entry in scans if entry["scan"] == message.scan]
+        self._send(peer, wire.StatusReport(daemon=self._describe(), scans=scans))
+
+    def _on_bye(self, peer: bytes, _message: wire.Bye, now: float) -> None:
+        self._forget(peer, now)
+
+    def _to_scan(self, scan_id: str, event: events.Event, now: float) -> None:
+        scan = self._scans.get(scan_id)
+        if scan is not None:
+            self._send_all(scan.receive(event, now))
+            return
+        if scan_id in self._waiting:
+            raise UsidstreamError(f"scan {scan_id} waits to be opened again", code="not_joined")
+        if self._finished.get(scan_id) is not None:
+            raise UsidstreamError(f"scan {scan_id} is finished", code="scan_finished")
+        raise UsidstreamError(f"scan {scan_id} is not known here", code="unknown_scan")
+
+    def _answer_finished(self, peer: bytes, scan_id: str) -> bool:
+        if scan_id in self._scans or not scan_id:
+            return False
+        result = self._finished.get(scan_id)
+        if result is None:
+            return False
+        missing = missing_tables(result)
+        message = result_message(scan_id, result.file, result.status, missing)
+        self._send(peer, message)
+        return True
+
+    # -- clients
+
+    def _forget_silent(self, now: float) -> None:
+        limit = now - self.config.peer_silence_s
+        for peer in [p for p, client in self._clients.items() if client.last_seen_s < limit]:
+            log.warning("client %s said nothing for %g s", peer.hex(), self.config.peer_silence_s)
+            self._forget(peer, now)
+
+    def _forget(self, peer: bytes, now: float) -> None:
+        if self._clients.pop(peer, None) is None:
+            return
+        for scan in self._scans.values():
+            self._send_all(scan.receive(events.PeerLost(peer=peer), now))
+
+    def _describe(self) -> dict[str, Any]:
+        return {
+            "daemon": f"usidstreamd {__version__}",
+            "instance": self.instance,
+            "endpoint": self.endpoint,
+            "data_dir": str(self.config.data_dir),
+            "clients": len(self._clients),
+            "memory_in_use_bytes": self._shop.pool.in_use_bytes,
+            "memory_budget_bytes": self._shop.pool.budget_bytes,
+        }
+
+    def _send_all(self, sends: Sends) -> None:
+        for send in sends:
+            self._send(send.peer, send.message)
+
+    def _send(self, peer: bytes, message: wire.Message) -> None:
+        # A peer that is gone, or reads nothing, loses messages; all of them can be asked for again.
+        self._socket.send_multipart([peer, *wire.encode(message)])
+
+
+def _bind(config: Config) -> tuple[zmq.Socket[bytes], str]:
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
+    socket.setsockopt(zmq.MAXMSGSIZE, max(config.max_layout_mb, config.max_block_mb, 1) * MIB)
+    socket.setsockopt(zmq.RCVHWM, MAX_QUEUED_MESSAGES_PER_CLIENT_COUNT)
+    socket.setsockopt(zmq.SNDHWM, MAX_QUEUED_MESSAGES_PER_CLIENT_COUNT)
+    try:
+        socket.bind(config.bind)
+    except zmq.ZMQError as error:
+        socket.close(linger=0)
+        raise UsidstreamError(
+            f"{config.bind} cannot be bound: {error}",
+            code="internal_error",
+            hint="Is another daemon running there? Choose another --bind, or port 0.",
+        ) from error
+    return socket, socket.getsockopt(zmq.LAST_ENDPOINT).decode().rstrip("\0")
+
+
+def _describe_waiting(record: storage.OpenRecord) -> dict[str, Any]:
+    return {
+        "scan": record.scan_id,
+        "name": record.layout.name,
+        "file": str(record.path),
+        "state": "waiting",
+        "n_positions": record.layout.n_positions,
+        "mains": [main.name for main in record.layout.mains],
+    }
+
+
+_HANDLERS: Mapping[type[wire.Message], Callable[..., None]] = MappingProxyType(
+    {
+        wire.Hello: Server._on_hello,
+        wire.Open: Server._on_open,
+        wire.Join: Server._on_join,
+        wire.Leave: Server._on_leave,
+        wire.Block: Server._on_block,
+        wire.Annotate: Server._on_annotate,
+        wire.Finish: Server._on_finish,
+        wire.Abort: Server._on_abort,
+        wire.StatusRequest: Server._on_status,
+        wire.Ping: Server._on_ping,
+        wire.Bye: Server._on_bye,
+    }
+)
