@@ -1,0 +1,108 @@
+"""A real daemon in a process of its own, for tests across the whole house."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 30.0
+WAIT_TIMEOUT_S = 30.0
+POLL_INTERVAL_S = 0.02
+
+SCRIPTS = Path(sys.executable).parent
+
+
+class Daemon:
+    """``usidstreamd serve`` on a free port; the same port again after a restart."""
+
+    def __init__(self, data_dir: Path, **options: object) -> None:
+        self.data_dir = data_dir
+        self.config = data_dir.parent / f"{data_dir.name}.toml"
+        self.config.write_text("".join(f"{key} = {_toml(v)}\n" for key, v in options.items()))
+        self.endpoint = "tcp://127.0.0.1:0"
+        self.log = ""
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Daemon:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.stop()
+
+    def start(self) -> None:
+        command = [SCRIPTS / "usidstreamd", "serve", "--config", self.config]
+        command += ["--data-dir", self.data_dir, "--bind", self.endpoint]
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line.startswith("usidstreamd ready tcp://"), line + self._read_errors()
+        self.endpoint = line.split()[-1]
+        self._drain = threading.Thread(target=self._collect_log)
+        self._drain.start()
+
+    def stop(self, with_signal: int = signal.SIGTERM) -> int:
+        """Signal the daemon and wait for its end; return its exit code."""
+        assert self._process is not None
+        self._process.send_signal(with_signal)
+        return self.wait()
+
+    def wait(self) -> int:
+        assert self._process is not None
+        code = self._process.wait(STOP_TIMEOUT_S)
+        self._drain.join(STOP_TIMEOUT_S)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return code
+
+    def restart(self, with_signal: int = signal.SIGTERM) -> None:
+        self.stop(with_signal)
+        self.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def _collect_log(self) -> None:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        with self._process.stderr as lines:
+            for line in lines:
+                self.log += line
+
+    def _read_errors(self) -> str:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        return self._process.stderr.read()
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str | Path) else str(value)
+
+
+def wait_for(condition: Callable[[], object], what: str, timeout_s: float = WAIT_TIMEOUT_S) -> None:
+    """Wait until ``condition()`` is true; fail the test with ``what`` if it never is."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_s:g} s in vain for {what}"
+        time.sleep(POLL_INTERVAL_S)
+
+
+def command(
+    name: str, *arguments: object, timeout_s: float = 60.0
+) -> subprocess.CompletedProcess[str]:
+    """Run one of the project's commands to its end."""
+    words = [str(SCRIPTS / name), *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
