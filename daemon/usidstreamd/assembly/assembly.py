@@ -170,7 +170,8 @@ class Assembly:
         tile = self._tiles.get(part.tile_index) or self._new_tile(part.tile_index)
         if not tile.place(part):
             return None
-        self.covered_elements += tile.coverage.add(part.lines, part.pattern)
+        tile.coverage.add(part.lines, part.pattern, part.source.size)
+        self.covered_elements += part.source.size
         if tile.complete:
             self._tiles.pop(part.tile_index, None)
             self._complete[part.tile_index] = 1
@@ -312,7 +313,7 @@ class Assembly:
             return tile.coverage
         coverage = summary.new_coverage(self.grid, index, self._slicer.cells_pattern)
         if self._complete[index]:
-            coverage.add(slice(0, coverage.n_lines), coverage.full)
+            coverage.fill()
         return coverage
 
 

@@ -5,7 +5,6 @@ This module knows a main's grid and a block's address; it never knows what is he
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -109,40 +108,34 @@ class Slicer:
         return self._cut_scattered(block, elements)
 
     def _elements(self, block: Block) -> Elements:
-        rows, cols, grid = block.rows, block.cols, self._grid
+        row, rows, col, cols, data, row_numbers = block
+        grid = self._grid
         if rows < 1 or cols < 1:
             raise self._refuse("bad_shape", f"{rows} rows x {cols} columns are no block", block)
-        if block.col < 0 or block.col + cols > grid.n_cols:
-            raise self._refuse(
-                "out_of_bounds",
-                f"columns {block.col} to {block.col + cols} of {grid.n_cols}",
-                block,
-            )
-        if block.row_numbers is None and (block.row < 0 or block.row + rows > grid.n_rows):
-            raise self._refuse(
-                "out_of_bounds", f"rows {block.row} to {block.row + rows} of {grid.n_rows}", block
-            )
-        data = memoryview(block.data)  # type: ignore[arg-type]  # an array is a buffer
+        if col < 0 or col + cols > grid.n_cols:
+            what = f"columns {col} to {col + cols} of {grid.n_cols}"
+            raise self._refuse("out_of_bounds", what, block)
+        if row_numbers is None and (row < 0 or row + rows > grid.n_rows):
+            what = f"rows {row} to {row + rows} of {grid.n_rows}"
+            raise self._refuse("out_of_bounds", what, block)
+        payload = memoryview(data)  # type: ignore[arg-type]  # an array is a buffer
         expected = rows * cols * self._element.itemsize
-        if data.nbytes != expected:
-            raise self._refuse(
-                "bad_shape",
-                f"{data.nbytes} bytes for {rows} rows x {cols} columns, which are {expected} bytes",
-                block,
-            )
-        return np.frombuffer(data, self._element).reshape(rows, cols)
+        if payload.nbytes != expected:
+            what = f"{payload.nbytes} bytes for {rows} rows x {cols} columns of {expected} bytes"
+            raise self._refuse("bad_shape", what, block)
+        return np.frombuffer(payload, self._element).reshape(rows, cols)
 
     def _cut_rows(self, block: Block, elements: Elements) -> list[Part]:
-        row, row_end = block.row, block.row + block.rows
-        first, last = row // self._grid.tile_rows, (row_end - 1) // self._grid.tile_rows
+        tile_rows = self._grid.tile_rows
+        row, row_end = int(block.row), int(block.row) + int(block.rows)
+        first, last = row // tile_rows, (row_end - 1) // tile_rows
         if first == last:
-            top = first * self._grid.tile_rows
-            rows = slice(row - top, row_end - top)
-            return list(self._cut_cols(block, first, rows, elements))
+            top = first * tile_rows
+            return self._cut_cols(block, first, slice(row - top, row_end - top), elements)
         parts: list[Part] = []
         for i in range(first, last + 1):
-            top = i * self._grid.tile_rows
-            start, stop = max(row, top), min(row_end, top + self._grid.tile_rows)
+            top = i * tile_rows
+            start, stop = max(row, top), min(row_end, top + tile_rows)
             band = elements[start - row : stop - row]
             parts += self._cut_cols(block, i, slice(start - top, stop - top), band)
         return parts
@@ -166,21 +159,30 @@ class Slicer:
             parts += self._cut_cols(block, i, as_slice(rows), elements[start:stop])
         return parts
 
-    def _cut_cols(self, block: Block, i: int, rows: Lines, elements: Elements) -> Iterator[Part]:
-        """Cut a band of rows at the tiles' columns."""
-        grid, col, col_end = self._grid, block.col, block.col + block.cols
-        for j in range(col // grid.tile_cols, (col_end - 1) // grid.tile_cols + 1):
-            left = j * grid.tile_cols
-            start, stop = max(col, left), min(col_end, left + grid.tile_cols)
-            cols = slice(start - left, stop - left)
-            source = elements[:, start - col : stop - col]
-            index = i * grid.n_tile_cols + j
-            if grid.by_columns:
-                n_cells = min(grid.tile_rows, grid.n_rows - i * grid.tile_rows)
-                yield Part(index, cols, rows, self._pattern(rows, n_cells), source.T)
-            else:
-                n_cells = min(grid.tile_cols, grid.n_cols - left)
-                yield Part(index, rows, cols, self._pattern(cols, n_cells), source)
+    def _cut_cols(self, block: Block, i: int, rows: Lines, elements: Elements) -> list[Part]:
+        """Cut the rows of a band at the tiles' columns."""
+        tile_cols = self._grid.tile_cols
+        col, col_end = int(block.col), int(block.col) + int(block.cols)
+        first, last = col // tile_cols, (col_end - 1) // tile_cols
+        if first == last:
+            left = first * tile_cols
+            return [self._part(i, first, rows, slice(col - left, col_end - left), elements)]
+        parts: list[Part] = []
+        for j in range(first, last + 1):
+            left = j * tile_cols
+            start, stop = max(col, left), min(col_end, left + tile_cols)
+            piece = elements[:, start - col : stop - col]
+            parts.append(self._part(i, j, rows, slice(start - left, stop - left), piece))
+        return parts
+
+    def _part(self, i: int, j: int, rows: Lines, cols: slice, elements: Elements) -> Part:
+        grid = self._grid
+        index = i * grid.n_tile_cols + j
+        if grid.by_columns:
+            n_cells = min(grid.tile_rows, grid.n_rows - i * grid.tile_rows)
+            return Part(index, cols, rows, self._pattern(rows, n_cells), elements.T)
+        n_cells = min(grid.tile_cols, grid.n_cols - j * grid.tile_cols)
+        return Part(index, rows, cols, self._pattern(cols, n_cells), elements)
 
     def _pattern(self, cells: Lines, n_cells: int) -> int:
         if isinstance(cells, slice):

@@ -70,7 +70,7 @@ class TileCoverage:
     """
 
     __slots__ = (
-        "_compact_at", "_ids", "_index", "_patterns", "full", "held", "high", "low", "n_cells",
+        "_compact_at", "_ids", "_patterns", "full", "held", "high", "low", "n_cells",
         "n_lines",
     )  # fmt: skip
 
@@ -99,62 +99,48 @@ class TileCoverage:
             return bool(ids.any())
         return any(self._patterns[i] & pattern for i in _distinct(ids))
 
-    def gain(self, lines: Lines, pattern: int) -> int:
-        """Return how many of the elements are not held yet."""
-        return sum(
-            count * (pattern & ~held).bit_count() for held, count in self._counts(lines).items()
-        )
+    def add(self, lines: Lines, pattern: int, count: int) -> None:
+        """Note that elements, none of which was held, are held from now on.
 
-    def add(self, lines: Lines, pattern: int) -> int:
-        """Note that the elements are held from now on.
-
-        Returns
-        -------
-        int
-            How many of them were not held before.
+        Parameters
+        ----------
+        lines, pattern
+            Which lines, and which of their cells.
+        count
+            How many elements these are.
         """
-        if pattern == self.full and isinstance(lines, slice) and self._ids is None:
-            start, stop = lines.start, lines.stop
+        self.held += count
+        if pattern == self.full and self._ids is None and isinstance(lines, slice):
             if self.low == self.high:
-                self.low, self.high = start, stop
-            elif start == self.high:
-                self.high = stop
-            elif stop == self.low:
-                self.low = start
-            else:
-                return self._add_patterns(lines, pattern)
-            gained = (stop - start) * self.n_cells
-            self.held += gained
-            return int(gained)
-        return self._add_patterns(lines, pattern)
+                self.low, self.high = lines.start, lines.stop
+                return
+            if lines.start == self.high:
+                self.high = lines.stop
+                return
+            if lines.stop == self.low:
+                self.low = lines.start
+                return
+        self._add_patterns(self._spread(), lines, pattern)
 
-    def _add_patterns(self, lines: Lines, pattern: int) -> int:
-        table = self._spread()
-        ids = table[lines]
-        if pattern == self.full and not ids.any():
+    def fill(self) -> None:
+        """Note that every element is held."""
+        self._ids = None
+        self.low, self.high = 0, self.n_lines
+        self.held = self.n_lines * self.n_cells
+
+    def _add_patterns(self, table: Ids, lines: Lines, pattern: int) -> None:
+        if pattern == self.full:
             table[lines] = FULL_ID
-            gained = len(ids) * self.n_cells
-        else:
-            gained = self._merge(table, lines, pattern)
-        self.held += gained
-        return int(gained)
-
-    def _merge(self, table: Ids, lines: Lines, pattern: int) -> int:
-        gained = 0
+            return
         ids = table[lines].astype(np.uint32)
         merged = ids.copy()
         for i in _distinct(ids):
-            held = self._patterns[i]
-            if pattern & ~held:
-                same = ids == i
-                merged[same] = self._id_of(held | pattern)
-                gained += int(np.count_nonzero(same)) * (pattern & ~held).bit_count()
+            merged[ids == i] = self._id_of(self._patterns[i] | pattern)
         if len(self._patterns) > np.iinfo(table.dtype).max:
             self._ids = table = table.astype(np.uint32)
         table[lines] = merged
         if len(self._patterns) >= self._compact_at:
             self._compact(table)
-        return gained
 
     def free_parts(self, lines: Lines, pattern: int) -> Iterator[tuple[npt.NDArray[np.intp], int]]:
         """Yield what is not held, as positions within ``lines`` and the pattern of their cells."""
@@ -188,11 +174,13 @@ class TileCoverage:
 
     def cell_states(self) -> npt.NDArray[np.uint8]:
         """Return a uint8 for each cell: 0 held in no line, 1 in all, 2 in some."""
-        counts = np.zeros(self.n_cells, np.int64)
-        for held, count in self._counts(slice(0, self.n_lines)).items():
-            counts += count * unpack(held, self.n_cells)
-        states: npt.NDArray[np.uint8] = np.where(counts == self.n_lines, 1, 2 * (counts > 0))
-        return states.astype(np.uint8)
+        some, every = 0, self.full
+        for i in _distinct(self._line_ids()):
+            some |= self._pattern(i)
+            every &= self._pattern(i)
+        states = unpack(some, self.n_cells).view(np.uint8) * np.uint8(2)
+        states -= unpack(every, self.n_cells)
+        return states
 
     def labelled_lines(self) -> tuple[Ids, dict[int, list[tuple[int, int]]]]:
         """Return a label for each line, and the runs of cells that a label stands for."""
@@ -226,7 +214,6 @@ class TileCoverage:
             self._ids = self._line_ids()
             self._patterns = [0, self.full]
             self._compact_at = _COMPACT_FROM
-            self._index = {0: EMPTY_ID, self.full: FULL_ID}
         return self._ids
 
     def _pattern(self, i: int) -> int:
@@ -235,15 +222,12 @@ class TileCoverage:
         return self._patterns[i]
 
     def _id_of(self, pattern: int) -> int:
-        found = self._index.get(pattern)
-        if found is None:
-            found = self._index[pattern] = len(self._patterns)
+        # Patterns of long lines differ in length most often: looking is quicker than hashing.
+        try:
+            return self._patterns.index(pattern)
+        except ValueError:
             self._patterns.append(pattern)
-        return found
-
-    def _counts(self, lines: Lines) -> dict[int, int]:
-        ids = self._line_ids()[lines]
-        return {self._pattern(i): int(np.count_nonzero(ids == i)) for i in _distinct(ids)}
+            return len(self._patterns) - 1
 
     def _compact(self, table: Ids) -> None:
         """Drop the patterns that no line has; each column of a column-wise scan leaves one."""
@@ -252,7 +236,6 @@ class TileCoverage:
         dtype = np.uint8 if len(used) < 256 else np.uint32
         self._ids = np.searchsorted(used, table).astype(dtype)
         self._patterns = [self._patterns[i] for i in used.tolist()]
-        self._index = {pattern: i for i, pattern in enumerate(self._patterns)}
 
 
 def _distinct(ids: Ids) -> list[int]:

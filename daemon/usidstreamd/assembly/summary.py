@@ -143,11 +143,12 @@ def _band_states(
     grid: TileGrid, n_complete: int, open_tiles: list[TileCoverage]
 ) -> npt.NDArray[np.uint8]:
     """Return the states of the rows of a band in which tiles are open."""
-    by_tile = np.stack(
-        [tile.cell_states() if grid.by_columns else tile.line_states() for tile in open_tiles]
-    )
-    some = (by_tile != MISSING).any(axis=0) | (n_complete > 0)
-    whole = (by_tile == COMPLETE).all(axis=0) & (n_complete + len(open_tiles) == grid.n_tile_cols)
+    some: Any = n_complete > 0
+    whole: Any = n_complete + len(open_tiles) == grid.n_tile_cols
+    for tile in open_tiles:
+        rows = tile.cell_states() if grid.by_columns else tile.line_states()
+        some |= rows != MISSING
+        whole &= rows == COMPLETE
     states: npt.NDArray[np.uint8] = np.where(whole, COMPLETE, PARTIAL * some).astype(np.uint8)
     return states
 
@@ -243,5 +244,7 @@ def _restored(
         lines, cells = (cols, rows) if grid.by_columns else (rows, cols)
         n_cells = cells.stop - cells.start
         pattern = coverage.full if n_cells == coverage.n_cells else span(cells.start, cells.stop)
-        coverage.add(lines, pattern)
+        if coverage.touches(lines, pattern):
+            raise ValueError(f"rows {row} to {row_end} are held twice over.")
+        coverage.add(lines, pattern, (lines.stop - lines.start) * n_cells)
     return coverage
