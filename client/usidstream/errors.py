@@ -40,8 +40,8 @@ ERRORS: Mapping[str, ErrorSpec] = MappingProxyType(
         # the connection
         "no_session": ErrorSpec("A message came before hello.", "Send hello first.", True),
         "bad_message": ErrorSpec(
-            "The frames are no message: frame 0 is not a msgpack map, or a field is missing, of the "
-            "wrong kind, or refers to a frame that does not fit.",
+            "Frame 0 is not a msgpack map, or a field is missing, of the wrong kind, or names a "
+            "frame that does not fit.",
             "Compare the message with docs/protocol.md.",
         ),
         "unknown_type": ErrorSpec(

@@ -1,14 +1,17 @@
 """A scan's life as a pure state machine: an event in, actions out.
 
-``events`` says what can happen and what is wanted, ``states`` holds the one transition table,
-``machine`` carries it out, ``blocks`` checks what came over the wire.
+``events`` says what can happen and what is wanted, ``states`` holds the one transition table, and
+``machine`` carries it out with its parts: ``intake`` (order, credit and acks of what peers send,
+with ``blocks`` checking each), ``peers`` (who takes part), ``commits`` (what is durable) and
+``conclusion`` (how the scan is to end). ``replies`` makes the messages.
 """
 
 from . import events
 from .blocks import block_error, check_block
-from .machine import Session, SessionLimits
+from .intake import SessionLimits
+from .machine import Session
 from .replies import error_message, pack_coverage, result_message
-from .states import REFUSALS, TRANSITIONS, State
+from .states import REFUSALS, TRANSITIONS, State, state_diagram
 
 __all__ = [
     "REFUSALS",
@@ -22,4 +25,5 @@ __all__ = [
     "events",
     "pack_coverage",
     "result_message",
+    "state_diagram",
 ]

@@ -57,7 +57,9 @@ class OpenRequested(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinRequested(Request):
-    """A client wants to help to fill the scan."""
+    """A client wants to help to fill the scan; ``client`` is what it calls itself."""
+
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,11 @@ class Drained(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinersLate(Event):
     """Joiners did not leave in time (the session tells this itself)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishWithdrawn(Event):
+    """The opener went before all that its finish names arrived (the session tells this itself)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ and is a fault of this program otherwise.
 from __future__ import annotations
 
 import enum
+from collections import defaultdict
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -21,6 +22,7 @@ from .events import (
     Event,
     Finalised,
     FinishRequested,
+    FinishWithdrawn,
     JoinersLate,
     JoinRequested,
     LeaveRequested,
@@ -44,6 +46,7 @@ class State(enum.Enum):
     FINALISING = "finalising"
     ENDED = "ended"
     SUSPENDING = "suspending"
+    CLOSING = "closing"
     SUSPENDED = "suspended"
     FAILED = "failed"
 
@@ -54,11 +57,11 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = MappingProxyType(
     {
         _S.OPENING: {
             OpenRequested: _S.OPENING,
-            StoreReady: _S.ACQUIRING,
-            StoreFailed: _S.FAILED,
-            PeerLost: _S.OPENING,
-            SuspendRequested: _S.OPENING,
             AckRequested: _S.OPENING,
+            PeerLost: _S.OPENING,
+            StoreReady: _S.ACQUIRING,
+            SuspendRequested: _S.OPENING,
+            StoreFailed: _S.FAILED,
         },
         _S.ACQUIRING: {
             OpenRequested: _S.ACQUIRING,
@@ -89,48 +92,67 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = MappingProxyType(
             Committed: _S.FINISHING,
             PeerLost: _S.FINISHING,
             JoinersLate: _S.ACQUIRING,
+            FinishWithdrawn: _S.ACQUIRING,
             Drained: _S.SEALED,
             SuspendRequested: _S.SUSPENDING,
             StoreFailed: _S.FAILED,
         },
         _S.SEALED: {
             OpenRequested: _S.SEALED,
+            BlockArrived: _S.SEALED,
+            AnnotationArrived: _S.SEALED,
+            AckRequested: _S.SEALED,
             FinishRequested: _S.SEALED,
             AbortRequested: _S.SEALED,
-            AckRequested: _S.SEALED,
-            PeerLost: _S.SEALED,
-            Settled: _S.SEALED,
             Committed: _S.SEALED,
+            PeerLost: _S.SEALED,
             Drained: _S.FINALISING,
             SuspendRequested: _S.SEALED,
             StoreFailed: _S.FAILED,
         },
         _S.FINALISING: {
             OpenRequested: _S.FINALISING,
+            BlockArrived: _S.FINALISING,
+            AnnotationArrived: _S.FINALISING,
+            AckRequested: _S.FINALISING,
             FinishRequested: _S.FINALISING,
             AbortRequested: _S.FINALISING,
-            AckRequested: _S.FINALISING,
             PeerLost: _S.FINALISING,
             Finalised: _S.ENDED,
             SuspendRequested: _S.FINALISING,
             StoreFailed: _S.FAILED,
         },
+        _S.ENDED: {
+            PeerLost: _S.ENDED,
+            SuspendRequested: _S.ENDED,
+            StoreClosed: _S.ENDED,
+        },
         _S.SUSPENDING: {
             Settled: _S.SUSPENDING,
             Committed: _S.SUSPENDING,
             PeerLost: _S.SUSPENDING,
-            StoreClosed: _S.SUSPENDED,
+            Drained: _S.CLOSING,
             SuspendRequested: _S.SUSPENDING,
             StoreFailed: _S.FAILED,
         },
-        _S.ENDED: {PeerLost: _S.ENDED, SuspendRequested: _S.ENDED},
-        _S.SUSPENDED: {PeerLost: _S.SUSPENDED, SuspendRequested: _S.SUSPENDED},
+        _S.CLOSING: {
+            PeerLost: _S.CLOSING,
+            StoreClosed: _S.SUSPENDED,
+            SuspendRequested: _S.CLOSING,
+            StoreFailed: _S.FAILED,
+        },
+        _S.SUSPENDED: {
+            PeerLost: _S.SUSPENDED,
+            SuspendRequested: _S.SUSPENDED,
+            StoreClosed: _S.SUSPENDED,
+        },
         _S.FAILED: {
+            Settled: _S.FAILED,
+            Committed: _S.FAILED,
             PeerLost: _S.FAILED,
             SuspendRequested: _S.FAILED,
-            StoreFailed: _S.FAILED,
             StoreClosed: _S.FAILED,
-            Settled: _S.FAILED,
+            StoreFailed: _S.FAILED,
         },
     }
 )
@@ -138,13 +160,30 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = MappingProxyType(
 REFUSALS: Mapping[State, str] = MappingProxyType(
     {
         _S.OPENING: "recovering",
-        _S.ACQUIRING: "bad_message",
         _S.FINISHING: "scan_finished",
         _S.SEALED: "scan_finished",
         _S.FINALISING: "scan_finished",
         _S.ENDED: "scan_finished",
         _S.SUSPENDING: "shutting_down",
+        _S.CLOSING: "shutting_down",
         _S.SUSPENDED: "shutting_down",
         _S.FAILED: "storage_failed",
     }
 )
+
+
+def state_diagram() -> str:
+    """Return the table as a mermaid diagram; what does not change the state is left out."""
+    lines = ["stateDiagram-v2", f"    [*] --> {State.OPENING.value}"]
+    for state, row in TRANSITIONS.items():
+        causes: defaultdict[State, list[str]] = defaultdict(list)
+        for event, target in row.items():
+            if target is not state:
+                causes[target].append(event.__name__)
+        lines += [
+            f"    {state.value} --> {target.value}: {', '.join(names)}"
+            for target, names in causes.items()
+        ]
+        if not causes:
+            lines.append(f"    {state.value} --> [*]")
+    return "\n".join(lines) + "\n"

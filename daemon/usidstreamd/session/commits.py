@@ -1,0 +1,127 @@
+"""Which commit is under way, what it covers, and who waits for which.
+
+A commit covers what had settled when it began. One is under way at a time; whoever comes meanwhile
+waits for the next, so that each answer is as new as its request. Nothing here knows states: the
+machine begins a commit, through `Commits.begin`, when its state allows one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .events import BeginCommit, Committed, PeerId
+from .peers import Peer, Roster
+
+
+class Waiter(NamedTuple):
+    """A peer whose request is answered when a commit, with its coverage, is done."""
+
+    peer: PeerId
+    request: str
+    marker: int
+
+
+class Commits:
+    """The commits of one scan.
+
+    Parameters
+    ----------
+    roster
+        Whose counts a commit carries on.
+    flush_interval_s
+        The longest time that something settled waits for its commit.
+
+    Attributes
+    ----------
+    is_dirty
+        Whether anything has settled that no commit covers yet.
+    positions
+        The number of positions durable in every main.
+    """
+
+    def __init__(self, roster: Roster, flush_interval_s: float) -> None:
+        self._roster = roster
+        self._flush_interval_s = flush_interval_s
+        self._last_s = 0.0
+        self._marker = 0
+        self._is_running = False
+        self._is_wanted = False
+        self._wants_coverage = False
+        self._waiters: dict[Waiter, None] = {}
+        self.is_dirty = False
+        self.positions = 0
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no commit is under way or wanted."""
+        return not self._is_running and not self._is_wanted
+
+    def start(self, positions: int, now: float) -> None:
+        """Begin with what a file holds already; count the interval from here."""
+        self.positions = positions
+        self._last_s = now
+
+    def tick(self, now: float) -> None:
+        """Want a commit if the interval is over and anything has settled."""
+        if self.is_dirty and now - self._last_s >= self._flush_interval_s:
+            self.want()
+
+    def want(self) -> None:
+        """Ask for a commit that begins from now on."""
+        self._is_wanted = True
+
+    def await_durable(self, peer: Peer, seq: int) -> None:
+        """Ask for a commit as soon as ``seq`` has settled."""
+        peer.awaited = max(peer.awaited, seq)
+        self._want_if_awaited(peer)
+
+    def note_settled(self, peer: Peer) -> None:
+        """Note that something of this peer's has settled."""
+        self.is_dirty = True
+        self._want_if_awaited(peer)
+
+    def _want_if_awaited(self, peer: Peer) -> None:
+        if peer.committing < peer.awaited <= peer.settled:
+            self.want()
+
+    def answer_after_next(self, peer: PeerId, request: str) -> None:
+        """Remember to answer a request from the coverage of the next commit to begin."""
+        self._waiters[Waiter(peer, request, self._marker + 1)] = None
+        self._wants_coverage = True
+        self.want()
+
+    def begin(self) -> BeginCommit | None:
+        """Return the commit to begin, if one is wanted and none is under way."""
+        if self._is_running or not self._is_wanted:
+            return None
+        self._marker += 1
+        for _, peer in self._roster:
+            peer.committing = peer.settled
+        coverage = self._wants_coverage
+        self._is_running = True
+        self._is_wanted = self._wants_coverage = self.is_dirty = False
+        return BeginCommit(marker=self._marker, coverage=coverage)
+
+    def finish(self, event: Committed, now: float) -> list[Waiter]:
+        """Count what the commit covered as durable; return who can be answered now."""
+        if not self._is_running or event.marker != self._marker:
+            raise RuntimeError(f"commit {event.marker} ended, {self._marker} was the latest")
+        self._is_running = False
+        self.positions = event.positions
+        self._last_s = now
+        for _, peer in self._roster:
+            peer.durable = peer.committing
+        ready = [waiter for waiter in self._waiters if waiter.marker <= event.marker]
+        for waiter in ready:
+            del self._waiters[waiter]
+        return ready
+
+    def forget(self, peer: PeerId, *requests: str) -> None:
+        """Answer these of a peer's requests no more."""
+        for waiter in [w for w in self._waiters if w.peer == peer and w.request in requests]:
+            del self._waiters[waiter]
+
+    @property
+    def waiting(self) -> list[PeerId]:
+        """The peers that wait for an answer."""
+        return [waiter.peer for waiter in self._waiters]

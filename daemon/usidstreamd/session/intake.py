@@ -1,0 +1,204 @@
+"""What peers send while a scan runs: its order, its credit, its checks, and the acks for it.
+
+Blocks and annotations of a peer share one seq. The next one in order is taken in, an earlier one is
+a repetition and is acked again, a later one shows a gap and is asked for again once, and with each
+ping until it comes. What is taken in settles whatever becomes of it, so that nothing refused holds
+up what comes after it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from usidstream import wire
+from usidstream.errors import UsidstreamError
+from usidstream.layout import ScanLayout
+
+from .blocks import block_error, check_block
+from .commits import Commits
+from .conclusion import Conclusion
+from .events import (
+    AckRequested,
+    Action,
+    AnnotationArrived,
+    BlockArrived,
+    PeerId,
+    Place,
+    Send,
+    Settled,
+)
+from .peers import Facts, Peer, Roster
+from .replies import ack_message, error_message
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """The named limits that a session keeps."""
+
+    credit_window_bytes: int = 16 << 20
+    max_block_bytes: int = wire.MAX_BLOCK_BYTES
+    flush_interval_s: float = 5.0
+    join_timeout_s: float = 60.0
+
+
+class Intake:
+    """The stream of blocks and annotations of one scan.
+
+    Parameters
+    ----------
+    scan_id, layout, limits
+        As the session has them.
+    roster, commits, conclusion
+        The session's own parts: whose blocks these are, what is durable, what comes too late.
+    """
+
+    def __init__(
+        self,
+        scan_id: str,
+        layout: ScanLayout,
+        limits: SessionLimits,
+        *,
+        roster: Roster,
+        commits: Commits,
+        conclusion: Conclusion,
+    ) -> None:
+        self._scan_id = scan_id
+        self._layout = layout
+        self._limits = limits
+        self._roster = roster
+        self._commits = commits
+        self._conclusion = conclusion
+        self.blocks_refused = 0
+
+    # -- taking in
+
+    def on_block(self, event: BlockArrived) -> list[Action]:
+        """Place the next block, or refuse it if it is not what it claims to be."""
+        block = event.block
+        answer = self._out_of_order(event.peer, block.seq)
+        if answer is not None:
+            return answer
+        peer = self._roster.require(event.peer)
+        nbytes = sum(len(frame) for frame in block.frames)
+        self._arrive(peer, block.seq, nbytes)
+        try:
+            self._check_size(peer, block, nbytes)
+            check_block(self._layout, block)
+        except UsidstreamError as error:
+            outcome = Settled(peer=event.peer, seq=block.seq, nbytes=nbytes, error=error)
+            return self._settle(peer, outcome, "block")
+        self._roster.place(event.peer, "block")
+        return [Place(peer=event.peer, item=block)]
+
+    def on_annotation(self, event: AnnotationArrived) -> list[Action]:
+        """Place the next annotation."""
+        note = event.annotation
+        answer = self._out_of_order(event.peer, note.seq)
+        if answer is not None:
+            return answer
+        self._arrive(self._roster.require(event.peer), note.seq, 0)
+        self._roster.place(event.peer, "annotate")
+        return [Place(peer=event.peer, item=note)]
+
+    def _arrive(self, peer: Peer, seq: int, nbytes: int) -> None:
+        peer.arrive(seq, nbytes)
+        if peer.role == "opener":
+            self._conclusion.note_arrived(seq)
+
+    def _out_of_order(self, peer_id: PeerId, seq: int) -> list[Action] | None:
+        """Return the answer to what is not next in order; None for what is."""
+        if self._conclusion.is_sealed and self._roster.find(peer_id) is None:
+            raise self._too_late(seq)
+        peer = self._roster.require(peer_id)
+        if seq == 0:
+            raise UsidstreamError("seq counts from 1, not 0", code="bad_sequence")
+        if seq <= peer.arrived:
+            return self.ack(peer_id, peer)
+        if self._conclusion.excludes(peer.role, seq):
+            raise self._too_late(seq)
+        if seq == peer.arrived + 1:
+            return None
+        return [] if peer.has_open_gap else self.ask_resend(peer_id, peer, seq)
+
+    def _too_late(self, seq: int) -> UsidstreamError:
+        return UsidstreamError(
+            f"block {seq} came after the end of scan {self._scan_id}", code="scan_finished"
+        )
+
+    def _check_size(self, peer: Peer, block: wire.Block, nbytes: int) -> None:
+        largest = self._limits.max_block_bytes
+        if nbytes > largest:
+            raise block_error(block, "message_too_large", f"{nbytes} bytes are over {largest}")
+        granted = peer.settled_nbytes + self._limits.credit_window_bytes
+        if peer.arrived_nbytes > granted:
+            problem = f"{peer.arrived_nbytes} bytes were sent, {granted} were granted"
+            raise block_error(block, "credit_exceeded", problem)
+
+    # -- what is missing
+
+    def ask_resend(self, peer_id: PeerId, peer: Peer, seq: int) -> list[Action]:
+        """Ask for everything up to ``seq`` that has not arrived, if anything has not."""
+        if seq <= peer.arrived:
+            return []
+        peer.resend_asked = peer.arrived + 1
+        return [Send(peer=peer_id, message=wire.Resend(scan=self._scan_id, seq=peer.arrived + 1))]
+
+    def refuse_low_seq(self, peer: Peer, seq: int, operation: str) -> None:
+        """Refuse a leave or finish that names less than what has arrived."""
+        if seq < peer.arrived:
+            raise UsidstreamError(
+                f"{operation} names seq {seq}, but {peer.arrived} has arrived", code="bad_sequence"
+            )
+
+    # -- what became of it
+
+    def on_settled(self, event: Settled) -> list[Action]:
+        """Count what was placed or refused; tell its sender of a refusal."""
+        peer, operation = self._roster.settle(event)
+        return self._settle(peer, event, operation)
+
+    def _settle(self, peer: Peer, event: Settled, operation: str) -> list[Action]:
+        peer.settle(event.seq, event.nbytes)
+        self._commits.note_settled(peer)
+        if event.error is None:
+            return []
+        self.blocks_refused += 1
+        if not self._roster.is_current(event.peer, peer):
+            return []  # the sender has been told that its part is over
+        message = error_message(event.error, operation, self._scan_id, event.seq)
+        return [Send(peer=event.peer, message=message)]
+
+    # -- acks
+
+    def on_ack_requested(self, event: AckRequested) -> list[Action]:
+        """Repeat what the peer should know; see to a commit if it waits for one."""
+        peer = self._roster.require(event.peer)
+        if event.commit:
+            self._commits.await_durable(peer, peer.arrived)
+        actions = self.ack(event.peer, peer)
+        if peer.has_open_gap:
+            actions += self.ask_resend(event.peer, peer, peer.resend_asked)
+        return actions
+
+    def take_acks(self) -> list[Action]:
+        """Return an ack for every peer that has not been told the latest yet."""
+        actions: list[Action] = []
+        for peer_id, peer in self._roster:
+            if self._facts(peer) != peer.told:
+                actions += self.ack(peer_id, peer)
+        return actions
+
+    def ack(self, peer_id: PeerId, peer: Peer) -> list[Action]:
+        """Tell a peer the latest, once it has been answered."""
+        if peer.told is None:
+            return []
+        peer.told = self._facts(peer)
+        return [Send(peer=peer_id, message=ack_message(self._scan_id, peer.told))]
+
+    def begin_acks(self, peer: Peer) -> None:
+        """Count a peer as answered, by a message that tells positions and the first credit."""
+        peer.told = (0, 0, self._limits.credit_window_bytes, self._commits.positions)
+
+    def _facts(self, peer: Peer) -> Facts:
+        credit = peer.settled_nbytes + self._limits.credit_window_bytes
+        return (peer.settled, peer.durable, credit, self._commits.positions)
