@@ -6,11 +6,12 @@ the wire) and TOML (for files); it must never know sockets, HDF5, chunk rules or
 
 from .attributes import MAX_ATTRS_BYTES, AttributeValue, check_attrs
 from .dimension import Dimension, PositionTable
-from .main import MainLayout
+from .main import SINGLE_STEP, MainLayout
 from .scan import ScanLayout
 
 __all__ = [
     "MAX_ATTRS_BYTES",
+    "SINGLE_STEP",
     "AttributeValue",
     "Dimension",
     "MainLayout",
