@@ -7,14 +7,16 @@ the simulator and the scan; faults in time (stall, crash, abort) by the simulato
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import BlockError
 from ..layout import ScanLayout
 from .texture import uniform
 
@@ -46,6 +48,12 @@ FAULTS: Mapping[str, FaultKind] = MappingProxyType(
 """The kinds of fault; ``refused_with`` is the error that the daemon answers, as expected."""
 
 
+SETTLE_TIMEOUT_S = 60.0
+
+MAX_AMOUNT = 1e15
+"""Largest number of a switch: seconds or pixels beyond any scan."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """One switch: a key of `FAULTS` and its number."""
@@ -72,7 +80,7 @@ def parse_fault(text: str) -> Fault:
         amount = float(number)
     except ValueError:
         amount = -1.0
-    largest = 1.0 if argument == "fraction" else float("inf")
+    largest = 1.0 if argument == "fraction" else MAX_AMOUNT
     if not 0 <= amount <= largest or (argument == "count" and amount != int(amount)):
         raise ValueError(f"Fault '{kind}' needs a {argument}, such as {kind}={_EXAMPLES[argument]}")
     return Fault(kind, amount)
@@ -81,8 +89,8 @@ def parse_fault(text: str) -> Fault:
 _EXAMPLES = {"fraction": "0.01", "seconds": "5", "count": "500"}
 
 
-class ScanLike(Protocol):
-    """What a simulator needs of a client's Scan."""
+class Writable(Protocol):
+    """The write calls of a client's Scan."""
 
     def write(self, row: int, spectrum: Any, *, main: str | None = None) -> None:
         """Write a pixel."""
@@ -98,8 +106,19 @@ class ScanLike(Protocol):
         """Write scattered pixels."""
 
 
+class ScanLike(Writable, Protocol):
+    """What the faults need besides."""
+
+    def wait_durable(self, timeout_s: float | None = None) -> Any:
+        """Wait until everything written is safe."""
+
+
 class FaultyScan:
     """Passes writes on to a scan, except that some go wrong.
+
+    Errors that the faults provoke are counted, and the call that told them is made again: a scan
+    tells an error about an earlier block once, before it takes the next. ``made`` counts the
+    faults, ``refused`` the errors by code.
 
     Parameters
     ----------
@@ -120,42 +139,59 @@ class FaultyScan:
         self._layout = layout
         self._seed = seed
         self._fractions = {fault.kind: fault.amount for fault in faults}
+        self._expected = {FAULTS[kind].refused_with for kind in self._fractions} - {None}
         self.made = dict.fromkeys(("drop", "duplicate", "stray", "corrupt"), 0)
+        self.refused: dict[str, int] = {}
         if "corrupt" in self._fractions and not hasattr(scan, "corrupt_next_block"):
             raise ValueError("Fault 'corrupt' needs a scan with the method corrupt_next_block.")
 
     def write(self, row: int, spectrum: Any, *, main: str | None = None) -> None:
         """Write a pixel, or not."""
-        for _ in range(self._times(row, 0)):
-            self._scan.write(row, spectrum, main=main)
-        if self._hits("stray", row, 0):
-            self._scan.write(self._layout.n_positions + row, spectrum, main=main)
+        for shift in self._shifts(row, 0):
+            self._make(partial(self._scan.write, row + shift, spectrum, main=main))
 
     def write_block(
         self, row: int, block: npt.NDArray[Any], *, col: int = 0, main: str | None = None
     ) -> None:
         """Write a block, or not."""
-        for _ in range(self._times(row, col)):
-            self._scan.write_block(row, block, col=col, main=main)
-        if self._hits("stray", row, col):
-            self._scan.write_block(self._layout.n_positions + row, block, col=col, main=main)
+        for shift in self._shifts(row, col):
+            self._make(partial(self._scan.write_block, row + shift, block, col=col, main=main))
 
     def write_at(
         self, rows: npt.NDArray[Any], block: npt.NDArray[Any], *, main: str | None = None
     ) -> None:
         """Write scattered pixels, or not."""
-        for _ in range(self._times(int(rows[0]), 0)):
-            self._scan.write_at(rows, block, main=main)
-        if self._hits("stray", int(rows[0]), 0):
-            self._scan.write_at(rows + self._layout.n_positions, block, main=main)
+        for shift in self._shifts(int(rows[0]), 0):
+            self._make(partial(self._scan.write_at, rows + shift, block, main=main))
 
-    def _times(self, row: int, col: int) -> int:
-        """How often a write is made: once, but for faults."""
+    def settle(self) -> None:
+        """Collect the errors about the last writes, which no other call would tell."""
+        if self._expected:
+            self._make(partial(self._scan.wait_durable, timeout_s=SETTLE_TIMEOUT_S))
+
+    def _shifts(self, row: int, col: int) -> list[int]:
+        """Return the writes to make of one, each as what to add to its rows."""
+        shifts = [0]
         if self._hits("drop", row, col):
-            return 0
-        if self._hits("corrupt", row, col):
+            shifts = []
+        elif self._hits("duplicate", row, col):
+            shifts = [0, 0]
+        if shifts and self._hits("corrupt", row, col):
             cast(Any, self._scan).corrupt_next_block()
-        return 2 if self._hits("duplicate", row, col) else 1
+        if self._hits("stray", row, col):
+            shifts.append(self._layout.n_positions)
+        return shifts
+
+    def _make(self, write: Callable[[], Any]) -> None:
+        while True:
+            try:
+                write()
+            except BlockError as error:
+                if error.code not in self._expected:
+                    raise
+                self.refused[error.code] = self.refused.get(error.code, 0) + 1
+            else:
+                return
 
     def _hits(self, kind: str, row: int, col: int) -> bool:
         fraction = self._fractions.get(kind)

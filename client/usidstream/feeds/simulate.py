@@ -17,9 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BlockError
 from ..layout import MainLayout
-from .faults import FAULTS, Fault, FaultyScan, ScanLike
+from .faults import FAULTS, Fault, FaultyScan, ScanLike, Writable
 from .feed import Feed
 from .orders import RowNumbers, visit
 from .pacing import Pacer
@@ -31,7 +30,6 @@ BATCH_UNITS = 4096
 """And for so many pixels at most."""
 
 CRASH_EXIT_CODE = 70
-SETTLE_TIMEOUT_S = 60.0
 
 PROGRESS_INTERVAL_S = 0.1
 
@@ -42,9 +40,6 @@ Write = Callable[[], Any]
 
 class SimulatedScan(ScanLike, Protocol):
     """A client's Scan as the simulator uses it."""
-
-    def wait_durable(self, timeout_s: float | None = None) -> Any:
-        """Wait until everything written is safe."""
 
     def abort(self) -> Any:
         """End the scan as it is."""
@@ -126,8 +121,9 @@ class _Drive:
         self._scan = scan
         self._stop = stop
         self._seed = seed
-        self._writes = FaultyScan(scan, feed.layout, faults, seed)
-        self._expected = {FAULTS[fault.kind].refused_with for fault in faults} - {None}
+        self._faulty = FaultyScan(scan, feed.layout, faults, seed)
+        # Without faults the detour would only cost time.
+        self._writes: Writable = self._faulty if faults else scan
         self._ways = _ways(feed)
         self.summary = Summary(total=sum(way.total for way in self._ways))
         self._due = _schedule(faults, self.summary.total)
@@ -143,13 +139,14 @@ class _Drive:
                 self.summary.stopped = True
                 break
             for write in writes:
-                self._insist(write)
+                write()
             self.summary.done += n_units
             told(self.summary)
         else:
-            self._settle()
+            self._faulty.settle()
         told(self.summary, is_last=True)
-        self.summary.faults.update(self._writes.made)
+        self.summary.faults.update(self._faulty.made)
+        self.summary.refused = self._faulty.refused
         self.summary.seconds = time.monotonic() - started
 
     def _calls(self, order: str, block_units: int) -> Iterator[tuple[int, list[Write]]]:
@@ -160,26 +157,6 @@ class _Drive:
                 for start in range(0, len(units), block_units):
                     part = slice(start, start + block_units)
                     yield len(units[part]), way.writes(self._writes, units[part], values, part)
-
-    def _insist(self, write: Write) -> None:
-        """Make a write, past errors about earlier ones that the faults provoked."""
-        while True:
-            try:
-                write()
-            except BlockError as error:
-                self._count_refusal(error)
-            else:
-                return
-
-    def _count_refusal(self, error: BlockError) -> None:
-        if error.code not in self._expected:
-            raise error
-        self.summary.refused[error.code] = self.summary.refused.get(error.code, 0) + 1
-
-    def _settle(self) -> None:
-        """Collect the errors about the last writes, which nothing follows."""
-        if self._expected:
-            self._insist(lambda: self._scan.wait_durable(timeout_s=SETTLE_TIMEOUT_S))
 
     def _act_when_due(self) -> None:
         while self._due and self.summary.done >= self._due[0][0]:
@@ -241,9 +218,7 @@ class _ByRows:
     def values(self, units: RowNumbers) -> Values:
         return {name: self._feed.values(name, units) for name in self._names}
 
-    def writes(
-        self, scan: FaultyScan, rows: RowNumbers, values: Values, part: slice
-    ) -> list[Write]:
+    def writes(self, scan: Writable, rows: RowNumbers, values: Values, part: slice) -> list[Write]:
         if len(rows) > 1:
             call = _write_rows if _is_run(rows) else _write_scattered
             return [partial(call, scan, rows, values[name][part], name) for name in self._names]
@@ -271,15 +246,13 @@ class _ByColumns:
         columns = [self._feed.values(self._name, self._rows, slice(t, t + 1)) for t in units]
         return {self._name: np.concatenate(columns, axis=1)}
 
-    def writes(
-        self, scan: FaultyScan, cols: RowNumbers, values: Values, part: slice
-    ) -> list[Write]:
+    def writes(self, scan: Writable, cols: RowNumbers, values: Values, part: slice) -> list[Write]:
         images = values[self._name][:, part]
         if _is_run(cols):
             return [self._write(scan, int(cols[0]), images)]
         return [self._write(scan, int(t), images[:, i : i + 1]) for i, t in enumerate(cols)]
 
-    def _write(self, scan: FaultyScan, col: int, images: npt.NDArray[Any]) -> Write:
+    def _write(self, scan: Writable, col: int, images: npt.NDArray[Any]) -> Write:
         return partial(scan.write_block, 0, images, col=col, main=self._name)
 
 
@@ -287,11 +260,9 @@ def _is_run(numbers: RowNumbers) -> bool:
     return bool(np.all(np.diff(numbers) == 1))
 
 
-def _write_rows(scan: FaultyScan, rows: RowNumbers, block: npt.NDArray[Any], name: str) -> None:
+def _write_rows(scan: Writable, rows: RowNumbers, block: npt.NDArray[Any], name: str) -> None:
     scan.write_block(int(rows[0]), block, main=name)
 
 
-def _write_scattered(
-    scan: FaultyScan, rows: RowNumbers, block: npt.NDArray[Any], name: str
-) -> None:
+def _write_scattered(scan: Writable, rows: RowNumbers, block: npt.NDArray[Any], name: str) -> None:
     scan.write_at(rows, block, main=name)
