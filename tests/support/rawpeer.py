@@ -36,7 +36,14 @@ class RawPeer:
         self.close()
 
     def close(self) -> None:
-        self._socket.close()
+        """Say bye and hang up."""
+        if not self._socket.closed:
+            self.send(wire.Bye())
+            self._socket.close(linger=1000)
+
+    def vanish(self) -> None:
+        """Hang up without a word."""
+        self._socket.close(linger=0)
 
     def send(self, message: wire.Message) -> None:
         self.send_frames(wire.encode(message))
@@ -67,14 +74,24 @@ class RawPeer:
         self.send(wire.Open(scan=scan, layout=packed, file=file, frames=frames))
         return self.expect(wire.Opened, scan=scan)
 
-    def block(self, scan: str, main: str, seq: int, row: int, data: Any, **fields: Any) -> None:
-        self.send(make_block(scan, main, seq, row, data, **fields))
+    def block(
+        self, scan: str, main: str, seq: int, row: int, data: Any, lies: Any = None, **fields: Any
+    ) -> None:
+        self.send(make_block(scan, main, seq, row, data, lies, **fields))
 
 
 def make_block(
-    scan: str, main: str, seq: int, row: int, data: Any, *, col: int = 0, **fields: Any
+    scan: str,
+    main: str,
+    seq: int,
+    row: int,
+    data: Any,
+    lies: dict[str, Any] | None = None,
+    *,
+    col: int = 0,
+    **fields: Any,
 ) -> wire.Block:
-    """Return a valid block; ``fields`` then lie about it."""
+    """Return a valid block, except for what ``lies`` say about it."""
     data = np.ascontiguousarray(data)
     rows, cols = data.shape
     frames = (data.tobytes(),)
@@ -89,4 +106,4 @@ def make_block(
         "crc": wire.block_crc(row, rows, col, cols, frames),
         "frames": frames,
     }
-    return wire.Block(**(values | fields))
+    return wire.Block(**(values | fields | (lies or {})))
