@@ -165,8 +165,14 @@ def test_faults_hit_the_same_pixels_in_any_order():
 @pytest.mark.parametrize(
     ("fault", "code"), [("duplicate=1", "already_covered"), ("stray=1", "out_of_bounds")]
 )
-def test_refused_writes_are_expected_and_counted(fault, code, block_units):
-    scan, summary = run_small([fault], block_units=block_units, order="serpentine")
+@pytest.mark.parametrize("is_prompt", [False, True])
+def test_refused_writes_are_expected_and_counted(fault, code, block_units, is_prompt):
+    feed = preset("raman", size=(4, 3))
+    scan = ScanDouble(feed.layout, is_prompt=is_prompt)
+    summary = run(
+        scan, feed, faults=[parse_fault(fault)], block_units=block_units, order="serpentine"
+    )
+    assert_holds(scan, feed)
     assert scan.is_complete
     made = 12 if block_units == 1 else 4
     assert summary.refused == {code: made}

@@ -12,8 +12,9 @@ class ScanDouble:
     as (method, first row or list of rows, first column, shape).
     """
 
-    def __init__(self, layout):
+    def __init__(self, layout, *, is_prompt=False):
         self.layout = layout
+        self.is_prompt = is_prompt  # errors come at once
         self.arrays = {m.name: np.zeros(layout.shape(m.name), m.np_dtype) for m in layout.mains}
         self.held = {m.name: np.zeros(layout.shape(m.name), bool) for m in layout.mains}
         self.calls = []
@@ -61,12 +62,17 @@ class ScanDouble:
         assert len(rows) == len(block)
         cols = slice(col, col + block.shape[1])
         if rows.max() >= len(array) or cols.stop > array.shape[1]:
-            self._pending.append(error_for("out_of_bounds", f"rows {rows}"))
+            self._refuse("out_of_bounds", rows)
         elif self.held[name][rows, cols].any():
-            self._pending.append(error_for("already_covered", f"rows {rows}"))
+            self._refuse("already_covered", rows)
         else:
             array[rows, cols] = block
             self.held[name][rows, cols] = True
+
+    def _refuse(self, code, rows):
+        self._pending.append(error_for(code, f"rows {rows}"))
+        if self.is_prompt:
+            self._raise_pending()
 
     def _raise_pending(self):
         if self._pending:
