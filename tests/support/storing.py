@@ -110,21 +110,37 @@ _READER = """
 import json, sys
 import h5py, numpy as np
 path, main = sys.argv[1:]
+
+def look():
+    completed.refresh()
+    states = completed[:]
+    rows = np.flatnonzero(states == 1)
+    ranges.refresh()
+    data.refresh()  # after the states were read: data may only be ahead of them
+    sums = [np.abs(data[int(row)]).sum() for row in rows[:: max(1, len(rows) // 16)]]
+    return {
+        "complete": len(rows), "partial": int((states == 2).sum()),
+        "ranges": ranges[:].tolist(), "empty_rows": sums.count(0),
+    }
+
+def watch():
+    looks, empty_rows, seen = 0, 0, {"complete": 0}
+    while seen["complete"] < len(data):
+        seen = look()
+        looks, empty_rows = looks + 1, empty_rows + seen["empty_rows"]
+    return {"looks": looks, "empty_rows": empty_rows}
+
+def nonzero_rows(lo, n):
+    data.refresh()
+    return int(np.count_nonzero(data[lo : lo + n].any(axis=1)))
+
 with h5py.File(path, "r", libver="latest", swmr=True) as f:
     data = f[main]
     completed, ranges = (data.parent[n] for n in ("completed_positions", "partial_ranges"))
     print(json.dumps("open"), flush=True)
     for line in sys.stdin:
-        # what is said to be complete is read first: data may only be ahead of it
-        for dataset in (completed, ranges, data):
-            dataset.refresh()
-        states = completed[:]
-        rows = np.flatnonzero(states == 1)
-        sums = [float(np.abs(data[int(row)]).sum()) for row in rows[:: max(1, len(rows) // 64)]]
-        print(json.dumps({
-            "complete": int((states == 1).sum()), "partial": int((states == 2).sum()),
-            "ranges": ranges[:].tolist(), "empty_rows": sums.count(0.0), "read": len(sums),
-        }), flush=True)
+        name, *args = json.loads(line)
+        print(json.dumps(globals()[name](*args)), flush=True)
 """
 
 
@@ -135,10 +151,21 @@ class Reader:
         self._process = process
 
     def look(self) -> Mapping[str, Any]:
-        assert self._process.stdin is not None
-        self._process.stdin.write("look\n")
-        self._process.stdin.flush()
+        self._ask("look")
         return self.line()
+
+    def nonzero_rows(self, lo: int, n: int) -> int:
+        self._ask("nonzero_rows", lo, n)
+        return self.line()
+
+    def watch(self) -> None:
+        """Look without rest until all positions are complete; `line` has the outcome."""
+        self._ask("watch")
+
+    def _ask(self, *call: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(call) + "\n")
+        self._process.stdin.flush()
 
     def line(self) -> Any:
         assert self._process.stdout is not None

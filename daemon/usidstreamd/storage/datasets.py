@@ -38,12 +38,18 @@ class LiveMain:
         # Bound once: looking it up costs as much as writing a small chunk.
         self._write_direct = self._dataset.id.write_direct_chunk
         filtered = self._dataset.id.get_create_plist().get_nfilters() > 0
-        rows, cols = self._dataset.chunks
-        self._raw_nbytes = 0 if filtered else rows * cols * self._dataset.dtype.itemsize
+        self._n_rows, self._n_cols = self._dataset.shape
+        self._chunk_rows, self._chunk_cols = self._dataset.chunks
+        chunk_nbytes = self._chunk_rows * self._chunk_cols * self._dataset.dtype.itemsize
+        self._raw_nbytes = 0 if filtered else chunk_nbytes
 
     def write_chunk(self, row: int, col: int, payload: Payload) -> None:
         """Write the encoded chunk whose first element is (row, col)."""
-        # HDF5 takes an unfiltered chunk of any length in silence and writes over what follows.
+        # HDF5 (2.0) takes an address outside the dataset, and corrupts the process's memory; and
+        # an unfiltered chunk of any length, and writes over what follows it in the file.
+        inside = 0 <= row < self._n_rows and 0 <= col < self._n_cols
+        if not inside or row % self._chunk_rows or col % self._chunk_cols:
+            raise ValueError(f"{self._dataset.name}: no chunk begins at row {row}, column {col}")
         if self._raw_nbytes and len(payload) != self._raw_nbytes:
             raise ValueError(
                 f"{self._dataset.name}: an unfiltered chunk has {self._raw_nbytes} bytes, "

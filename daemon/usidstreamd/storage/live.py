@@ -29,7 +29,14 @@ from ..h5usid import write_simple_attrs
 from . import structure
 from .coverage import COMPLETE, Coverage, CoverageUpdate, incomplete_ranges
 from .datasets import LiveMain, Payload
-from .errors import SyncError, damaged_error, no_space_error, storage_error, sync_error
+from .errors import (
+    StorageError,
+    SyncError,
+    damaged_error,
+    no_space_error,
+    storage_error,
+    sync_error,
+)
 from .files import journal_dir, publish_new, remove, sync_data, sync_file
 from .finished import FinishedResult
 from .record import CREATING_NAME, MainPlan
@@ -130,7 +137,12 @@ class LiveFile:
         try:
             return cls(path, layout)
         except (OSError, RuntimeError) as error:
-            raise storage_error("open", path, error) from error
+            raise _unreadable(path, error) from error
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be written; not after `close`, nor after `finalise`, failed or not."""
+        return self._file is not None
 
     # ------------------------------------------------------------ writing
 
@@ -233,7 +245,8 @@ class LiveFile:
         Raises
         ------
         StorageError
-            It is not finished; no space, or a failed write or sync.
+            It is not finished. Nothing was done where `is_open` still holds; else it failed
+            half-way, and the file is not to be relied on.
         ValueError
             The status is none of these, or is ``complete`` while the coverage says otherwise.
         """
@@ -277,11 +290,9 @@ class LiveFile:
             It is not closed cleanly; a later `resume` will refuse it.
         """
         try:
-            if self._file is None:
-                raise ValueError("a failed finalise has closed it")
             self._close_hdf5()
             self._sync()
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError) as error:
             raise storage_error("close", self.path, error) from error
         finally:
             self._release()
@@ -328,7 +339,13 @@ def _reading(path: Path, layout: ScanLayout, scan_id: str) -> Iterator[Any]:
     except structure.OtherStructureError as error:
         raise damaged_error(path, f"is not the scan's file: {error}") from error
     except (OSError, RuntimeError) as error:
-        raise storage_error("read", path, error) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> StorageError:
+    if getattr(error, "errno", None) is not None:  # the operating system's word, not HDF5's
+        return storage_error("read", path, error)
+    return damaged_error(path, f"cannot be opened: {error}")
 
 
 def _open_for_writing(path: Path) -> Any:

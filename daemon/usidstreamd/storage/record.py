@@ -34,6 +34,7 @@ RECORD_NAME = "open"
 ANNOTATIONS_NAME = "annotations"
 CREATING_NAME = "creating.h5"
 SCRATCH_NAME = "scratch"
+"""What the names of files with parked tiles begin with."""
 SUSPECT_NAME = "suspect"
 RECORD_VERSION = 1
 

@@ -17,7 +17,7 @@ from usidstream.layout import ScanLayout
 
 from .coverage import Coverage, CoverageUpdate
 from .datasets import Payload
-from .errors import SyncError, damaged_error, storage_error
+from .errors import StorageError, SyncError, damaged_error, storage_error
 from .files import scan_file_name
 from .finished import FinishedResult, FinishedScans
 from .live import LiveFile, ended_result
@@ -48,7 +48,7 @@ class OpenScan:
         self.record = record
         self.annotations = annotations
         self._live = live
-        self._distrust: SyncError | None = None
+        self._distrust: StorageError | None = None
 
     @classmethod
     def create(
@@ -96,15 +96,11 @@ class OpenScan:
             ``storage_failed``: it cannot be read. File and journal are as they were.
         """
         _require_trusted(record)
-        (record.journal / SCRATCH_NAME).unlink(missing_ok=True)
+        for scratch in record.journal.glob(SCRATCH_NAME + "*"):  # of a daemon that was killed
+            scratch.unlink()
         annotations = read_annotations(record.journal)
         live = LiveFile.resume(record.path, record.layout, record.scan_id)
         return cls(record, live, annotations)
-
-    @property
-    def scratch_path(self) -> Path:
-        """Where the scan's parked tiles may lie."""
-        return self.record.journal / SCRATCH_NAME
 
     def coverage(self) -> dict[str, Coverage]:
         """Return the coverage of each main as last committed."""
@@ -141,8 +137,7 @@ class OpenScan:
         try:
             self._live.commit(updates)
         except SyncError as error:
-            self._distrust = error
-            mark_suspect(self.record.journal, error.message)
+            self._distrust_from_now(error)
             raise
         if attrs:
             annotations = self.annotations | dict(attrs)
@@ -162,7 +157,12 @@ class OpenScan:
             Final attributes; they win over annotations of the same name.
         """
         ended = datetime.now(UTC).astimezone()
-        result = self._live.finalise(status, self.annotations | dict(attrs), ended)
+        try:
+            result = self._live.finalise(status, self.annotations | dict(attrs), ended)
+        except StorageError as error:
+            if not self._live.is_open:
+                self._distrust_from_now(error)
+            raise
         conclude(self.record, result, finished)
         return result
 
@@ -174,9 +174,17 @@ class OpenScan:
         StorageError
             `resume` will refuse it: it is not closed cleanly, or a sync had failed before.
         """
-        self._live.close()
+        if self._live.is_open:
+            try:
+                self._live.close()
+            except StorageError as error:
+                self._distrust_from_now(self._distrust or error)
         if self._distrust is not None:
             raise self._distrust
+
+    def _distrust_from_now(self, error: StorageError) -> None:
+        self._distrust = error
+        mark_suspect(self.record.journal, error.message)
 
 
 def ended_before(record: OpenRecord) -> FinishedResult | None:

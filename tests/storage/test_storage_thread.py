@@ -1,0 +1,407 @@
+import errno
+import threading
+
+import h5py
+import numpy as np
+import pytest
+
+from support.storing import (
+    CREATED,
+    SCAN_ID,
+    Events,
+    chunks_of,
+    complete,
+    layout_of,
+    main_of,
+    plans_for,
+    random_data,
+)
+from usidstreamd.storage import (
+    Close,
+    Closed,
+    Commit,
+    Committed,
+    Create,
+    Finalise,
+    Finalised,
+    FinishedScans,
+    Ready,
+    Resume,
+    StorageFailed,
+    StorageThread,
+    TileWritten,
+    WriteTile,
+    find_journals,
+    live,
+    record,
+    thread,
+)
+
+LAYOUT = layout_of(main_of())
+PLANS = plans_for(LAYOUT)
+DATA = random_data(LAYOUT, "Raw_Data")
+
+
+class Store:
+    """A storage thread with its events; the test ends when the thread has."""
+
+    def __init__(self, data_dir):
+        self.data_dir = data_dir
+        self.events = Events()
+        self.finished = FinishedScans(data_dir)
+        self.thread = StorageThread(self.events.post, self.finished)
+
+    def create(self, file="scan", **more):
+        command = Create(
+            data_dir=self.data_dir, file=file, layout=more.get("layout", LAYOUT), plans=PLANS,
+            scan_id=SCAN_ID, created=CREATED, token=1,
+        )  # fmt: skip
+        self.thread.submit(command)
+        return self.events.next()
+
+    def ask(self, command):
+        self.thread.submit(command)
+        return self.events.next()
+
+    def write(self, start, stop, token=None):
+        chunks = chunks_of(DATA, PLANS["Raw_Data"], start, stop)
+        return self.ask(WriteTile(main="Raw_Data", chunks=chunks, token=token))
+
+    def commit(self, lo, hi, **more):
+        return self.ask(Commit(updates={"Raw_Data": complete(lo, hi)}, **more))
+
+    def has_ended(self):
+        return self.thread.join(30)
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = Store(tmp_path)
+    yield made
+    made.thread.submit(Close())
+    assert made.has_ended()
+
+
+def only_journal(tmp_path):
+    (found,) = find_journals(tmp_path)
+    return found
+
+
+def fail_with(number):
+    def fail(*_args, **_more):
+        raise OSError(number, "injected")
+
+    return fail
+
+
+# ---------------------------------------------------------------- a scan's way
+
+
+def test_a_scan_from_its_opening_to_its_end(store, tmp_path):
+    ready = store.create()
+    assert isinstance(ready, Ready)
+    assert (ready.token, ready.resumed, ready.coverage) == (1, False, {})
+    assert ready.record.path.name.startswith("scan_")
+    assert ready.record.path.exists()
+    assert only_journal(tmp_path).scan_id == SCAN_ID
+    assert store.write(0, 64, token=2) == TileWritten(token=2)
+    assert store.commit(0, 64, attrs={"a": 1, "b": 2}, token=3) == Committed(token=3)
+    done = store.ask(Finalise(status="complete", attrs={"b": 3}, token=4))
+    assert isinstance(done, Finalised)
+    assert done.token == 4
+    assert store.has_ended()
+    assert store.finished.get(SCAN_ID) == done.result
+    assert list(find_journals(tmp_path)) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".usidstream", ready.record.path.name,
+    ]  # fmt: skip
+    with h5py.File(done.result.file) as h5_file:
+        assert np.array_equal(h5_file["Measurement_000/Raw_Data"], DATA)
+        assert h5_file["Measurement_000"].attrs["a"] == 1
+        assert h5_file["Measurement_000"].attrs["b"] == 3
+
+
+def test_a_closed_scan_is_resumed_by_the_next_thread(store, tmp_path):
+    store.create()
+    store.write(0, 32)
+    store.commit(0, 32, attrs={"drift": 1.5})
+    assert store.ask(Close(token=5)) == Closed(token=5)
+    assert store.has_ended()
+    (only_journal(tmp_path).journal / "scratch-0").write_bytes(b"of a killed daemon")
+
+    again = Store(tmp_path)
+    ready = again.ask(Resume(record=only_journal(tmp_path), token=6))
+    assert isinstance(ready, Ready)
+    assert (ready.token, ready.resumed, ready.annotations) == (6, True, {"drift": 1.5})
+    assert dict(ready.record.plans) == PLANS
+    assert ready.coverage["Raw_Data"].states.tolist() == [1] * 32 + [0] * 32
+    assert not (ready.record.journal / "scratch-0").exists()
+    assert np.array_equal(again.thread.fetch("Raw_Data", 5, 40, 1, 6)[:27], DATA[5:32, 1:7])
+    again.write(32, 64)
+    again.commit(32, 64, attrs={"speed": 2})
+    done = again.ask(Finalise(status="complete"))
+    with h5py.File(done.result.file) as h5_file:
+        assert np.array_equal(h5_file["Measurement_000/Raw_Data"], DATA)
+        assert h5_file["Measurement_000"].attrs["drift"] == 1.5
+        assert h5_file["Measurement_000"].attrs["speed"] == 2
+
+
+def test_commands_are_done_in_their_order(store):
+    store.create()
+    for row in range(0, 64, 16):
+        chunks = chunks_of(DATA, PLANS["Raw_Data"], row, row + 16)
+        store.thread.submit(WriteTile(main="Raw_Data", chunks=chunks, token=row))
+        update = {"Raw_Data": complete(row, row + 16)}
+        store.thread.submit(Commit(updates=update, token=-row))
+    store.thread.submit(Finalise(status="complete"))
+    assert store.has_ended()
+    kinds = [type(event) for event in store.events.rest()]
+    assert kinds == [TileWritten, Committed] * 4 + [Finalised]
+
+
+def test_a_finish_cut_short_is_ended_by_the_resume(store, tmp_path, monkeypatch):
+    """The daemon ended after the file was finalised and before its result was remembered."""
+    store.create()
+    store.write(0, 16)
+    store.commit(0, 16)
+    monkeypatch.setattr(FinishedScans, "remember", fail_with(errno.EIO))
+    assert isinstance(store.ask(Finalise(status="incomplete")), StorageFailed)
+    store.ask(Close())
+    monkeypatch.undo()
+    before = only_journal(tmp_path).path.read_bytes()
+
+    again = Store(tmp_path)
+    done = again.ask(Resume(record=only_journal(tmp_path), token=6))
+    assert isinstance(done, Finalised)
+    assert (done.token, done.result.status) == (6, "incomplete")
+    assert done.result.missing == {"Raw_Data": [(16, 64)]}
+    assert again.has_ended()
+    assert again.finished.get(SCAN_ID) == done.result
+    assert list(find_journals(tmp_path)) == []
+    assert (tmp_path / done.result.file).read_bytes() == before
+
+
+# ---------------------------------------------------------------- failures
+
+
+@pytest.mark.parametrize(
+    ("module", "step"),
+    [
+        (record, "publish"),
+        (live, "publish_new"),
+        (live, "sync_file"),
+        (live.structure, "build"),
+        (live, "_open_for_writing"),
+    ],
+)
+def test_a_failed_creation_leaves_nothing_behind(tmp_path, monkeypatch, module, step):
+    monkeypatch.setattr(module, step, fail_with(errno.EIO))
+    store = Store(tmp_path)
+    failed = store.create()
+    assert isinstance(failed, StorageFailed)
+    assert (failed.operation, failed.token) == ("create", 1)
+    assert list(tmp_path.iterdir()) == []
+    assert store.has_ended()
+
+
+def test_a_bad_name_leaves_nothing_behind(tmp_path):
+    store = Store(tmp_path)
+    failed = store.create("../evil")
+    assert failed.error.code == "bad_name"
+    assert list(tmp_path.iterdir()) == []
+    assert store.has_ended()
+
+
+def test_an_existing_file_of_the_name_stays(store, tmp_path):
+    path = store.create().record.path
+    store.ask(Close())
+    other = Store(tmp_path)
+    assert isinstance(other.create(), StorageFailed)
+    assert only_journal(tmp_path).path == path
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, "no_space"), (errno.EIO, "storage_failed")]
+)
+def test_after_a_failed_write_nothing_is_reported_done(store, tmp_path, monkeypatch, number, code):
+    store.create()
+    store.write(0, 16)
+    store.commit(0, 16)
+    monkeypatch.setattr(live.LiveMain, "write_chunk", fail_with(number))
+    failed = store.write(16, 32, token=7)
+    assert isinstance(failed, StorageFailed)
+    assert (failed.operation, failed.token, failed.error.code) == ("writetile", 7, code)
+    monkeypatch.undo()
+    for answer in (
+        store.write(16, 32),
+        store.commit(16, 32),
+        store.ask(Finalise(status="aborted")),
+    ):
+        assert isinstance(answer, StorageFailed)
+        assert answer.error is failed.error
+    # what was committed can be gone on with
+    assert isinstance(store.ask(Close()), Closed)
+    ready = Store(tmp_path).ask(Resume(record=only_journal(tmp_path)))
+    assert ready.coverage["Raw_Data"].states.tolist() == [1] * 16 + [0] * 48
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_file_whose_sync_failed_is_not_gone_on_with(store, tmp_path, monkeypatch, number):
+    store.create()
+    store.write(0, 16)
+    monkeypatch.setattr(live, "sync_data", fail_with(number))
+    failed = store.commit(0, 16, token=3)
+    assert isinstance(failed, StorageFailed)
+    assert (failed.token, failed.error.code) == (3, "storage_failed")
+    monkeypatch.undo()
+    assert isinstance(store.commit(0, 16), StorageFailed)
+    assert isinstance(store.ask(Close()), StorageFailed)
+    resumed = Store(tmp_path).ask(Resume(record=only_journal(tmp_path)))
+    assert isinstance(resumed, StorageFailed)
+    assert resumed.error.code == "file_damaged"
+    assert "injected" in resumed.error.message
+
+
+def test_a_finish_that_failed_half_way_is_not_gone_on_with(store, tmp_path, monkeypatch):
+    store.create()
+    store.write(0, 64)
+    store.commit(0, 64)
+    monkeypatch.setattr(live.structure, "set_text", fail_with(errno.EIO))
+    failed = store.ask(Finalise(status="complete"))
+    assert isinstance(failed, StorageFailed)
+    assert (failed.operation, failed.error.code) == ("finalise", "storage_failed")
+    monkeypatch.undo()
+    assert isinstance(store.ask(Close()), StorageFailed)
+    assert store.finished.get(SCAN_ID) is None
+    assert Store(tmp_path).ask(Resume(record=only_journal(tmp_path))).error.code == "file_damaged"
+
+
+def test_a_finish_without_space_can_be_made_later(store, tmp_path, monkeypatch):
+    store.create()
+    store.write(0, 64)
+    store.commit(0, 64)
+    monkeypatch.setattr(live, "COMMITS_KEEP_FREE_BYTES", 1 << 62)
+    assert store.ask(Finalise(status="complete")).error.code == "no_space"
+    assert isinstance(store.ask(Close()), Closed)
+    monkeypatch.undo()
+    again = Store(tmp_path)
+    again.ask(Resume(record=only_journal(tmp_path)))
+    assert isinstance(again.ask(Finalise(status="complete")), Finalised)
+
+
+def test_annotations_that_are_not_on_the_disk_are_no_commit(store, monkeypatch):
+    store.create()
+    monkeypatch.setattr(record, "publish", fail_with(errno.ENOSPC))
+    assert isinstance(store.commit(0, 0, attrs={"a": 1}), StorageFailed)
+
+
+def test_a_missing_file_is_told(store, tmp_path):
+    path = store.create().record.path
+    store.ask(Close())
+    path.rename(tmp_path / "elsewhere.h5")
+    resumed = Store(tmp_path).ask(Resume(record=only_journal(tmp_path)))
+    assert resumed.error.code == "file_damaged"
+    assert "is missing" in resumed.error.message
+
+
+def test_a_fetch_that_fails_is_raised_where_it_was_asked(store):
+    with pytest.raises(Exception, match="no scan is open"):
+        store.thread.fetch("Raw_Data", 0, 1, 0, 1)
+    store.create()
+    with pytest.raises(Exception, match="KeyError"):
+        store.thread.fetch("None", 0, 1, 0, 1)
+    assert isinstance(store.commit(0, 0), Committed)
+
+
+def test_what_comes_after_the_end_is_answered(store):
+    store.create()
+    store.ask(Close())
+    assert store.has_ended()
+    late = store.commit(0, 16, token=8)
+    assert isinstance(late, StorageFailed)
+    assert (late.operation, late.token) == ("commit", 8)
+    with pytest.raises(Exception, match="has ended"):
+        store.thread.fetch("Raw_Data", 0, 1, 0, 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_tells_those_who_wait(tmp_path):
+    events = Events()
+    blocked, go_on = threading.Event(), threading.Event()
+
+    def post(event):
+        if isinstance(event, TileWritten):
+            blocked.set()
+            go_on.wait(30)
+            events.fail("a fault of the caller")
+        events.post(event)
+
+    store = StorageThread(post, FinishedScans(tmp_path))
+    store.submit(
+        Create(
+            data_dir=tmp_path,
+            file="s",
+            layout=LAYOUT,
+            plans=PLANS,
+            scan_id=SCAN_ID,
+            created=CREATED,
+        )
+    )
+    events.expect(Ready)
+    store.submit(WriteTile(main="Raw_Data", chunks=[]))
+    blocked.wait(30)
+    store.submit(Commit(updates={}, token=1))
+    go_on.set()
+    failed = events.expect(StorageFailed)
+    assert failed.token == 1
+    assert "a fault of the caller" in failed.error.message
+    assert store.join(30)
+
+
+# ---------------------------------------------------------------- the queue's limits
+
+
+def test_tiles_wait_while_the_queue_is_full_and_commands_do_not(monkeypatch):
+    monkeypatch.setattr(thread, "MAX_QUEUED_BYTES", 100)
+    queue = thread._CommandQueue()
+    big, small = (WriteTile(main="m", chunks=[(0, 0, bytes(n))]) for n in (150, 60))
+    assert queue.put(big)  # larger than the limit, but alone
+    taken = threading.Event()
+
+    def put_more():
+        queue.put(small)
+        taken.set()
+
+    waiting = threading.Thread(target=put_more)
+    waiting.start()
+    assert queue.put(Commit(updates={}))
+    assert not taken.wait(0.1)
+    assert queue.get() is big
+    assert taken.wait(30)
+    waiting.join()
+    assert isinstance(queue.get(), Commit)
+    assert queue.get() is small
+
+
+def test_closing_the_queue_frees_whoever_waits(monkeypatch):
+    monkeypatch.setattr(thread, "MAX_QUEUED_BYTES", 10)
+    queue = thread._CommandQueue()
+    tile = WriteTile(main="m", chunks=[(0, 0, bytes(8))])
+    queue.put(tile)
+    answers = []
+    waiting = threading.Thread(target=lambda: answers.append(queue.put(tile)))
+    waiting.start()
+    assert queue.close() == [tile]
+    waiting.join(30)
+    assert answers == [False]
+    assert not queue.put(Close())
+
+
+def test_a_caller_that_never_stops_is_stopped(monkeypatch):
+    monkeypatch.setattr(thread, "MAX_QUEUED_COMMANDS_COUNT", 3)
+    queue = thread._CommandQueue()
+    for _ in range(3):
+        queue.put(Commit(updates={}))
+    with pytest.raises(RuntimeError, match="wait already"):
+        queue.put(Commit(updates={}))
