@@ -101,7 +101,8 @@ def test_a_bad_block_is_refused_by_name_and_the_scan_goes_on(
 
 def test_a_damaged_row_number_with_a_good_payload_is_a_bad_checksum(peer: RawPeer) -> None:
     scan = peer.open(small_layout()).scan
-    peer.block(scan, "Raw", 1, 3, DATA[3:5], lies={"row": 4})
+    crc = make_block(scan, "Raw", 1, 3, DATA[3:5]).crc
+    peer.block(scan, "Raw", 1, 4, DATA[3:5], lies={"crc": crc})
     assert peer.expect(wire.Error, scan=scan).code == "bad_checksum"
     run_scan(peer, scan, first_seq=2)
 
@@ -112,8 +113,7 @@ def test_scattered_rows_are_checked_too(peer: RawPeer) -> None:
     for seq, numbers in enumerate(wrong, start=1):
         named = struct.pack("<2Q", *numbers) if numbers else b"short"
         frames = (named, DATA[:2].tobytes())
-        crc = wire.block_crc(0, 2, 0, N_COLS, frames)
-        peer.block(scan, "Raw", seq, 0, DATA[:2], crc=crc, frames=frames)
+        peer.block(scan, "Raw", seq, 0, DATA[:2], lies={"frames": frames})
     codes = [peer.expect(wire.Error, scan=scan, seq=seq).code for seq in (1, 2, 3)]
     assert codes == ["out_of_bounds", "bad_shape", "bad_shape"]
     run_scan(peer, scan, first_seq=4)

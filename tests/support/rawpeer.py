@@ -91,19 +91,11 @@ def make_block(
     col: int = 0,
     **fields: Any,
 ) -> wire.Block:
-    """Return a valid block, except for what ``lies`` say about it."""
+    """Return a block that is valid but for what ``lies`` say; its checksum covers the lies."""
     data = np.ascontiguousarray(data)
     rows, cols = data.shape
-    frames = (data.tobytes(),)
-    values: dict[str, Any] = {
-        "scan": scan,
-        "main": main,
-        "seq": seq,
-        "row": row,
-        "rows": rows,
-        "col": col,
-        "cols": cols,
-        "crc": wire.block_crc(row, rows, col, cols, frames),
-        "frames": frames,
-    }
-    return wire.Block(**(values | fields | (lies or {})))
+    frames: tuple[bytes, ...] = (data.tobytes(),)
+    values: dict[str, Any] = {"row": row, "rows": rows, "col": col, "cols": cols, "frames": frames}
+    values |= {"scan": scan, "main": main, "seq": seq, **fields, **(lies or {})}
+    address = [values[name] for name in ("row", "rows", "col", "cols")]
+    return wire.Block(**({"crc": wire.block_crc(*address, values["frames"])} | values))

@@ -47,7 +47,8 @@ def block(seq: int, row: int = 0, rows: int = 1, **fields: Any) -> wire.Block:
         "cols": N_COLS,
     } | fields
     address = [values[key] for key in ("row", "rows", "col", "cols")]
-    values.setdefault("frames", (bytes(2 * values["rows"] * values["cols"]),))
+    if "frames" not in values:
+        values["frames"] = (bytes(2 * values["rows"] * values["cols"]),)
     values.setdefault("crc", wire.block_crc(*address, values["frames"]))
     return wire.Block(scan=SCAN, **values)
 
@@ -146,9 +147,7 @@ class Stage:
         """Finish the oldest placement."""
         place = self.placing.popleft()
         nbytes = sum(len(frame) for frame in place.item.frames)
-        self.do(
-            events.Settled(peer=place.peer, seq=place.item.seq, nbytes=nbytes, error=error)
-        )
+        self.do(events.Settled(peer=place.peer, seq=place.item.seq, nbytes=nbytes, error=error))
 
     def settle_all(self) -> None:
         while self.placing:
@@ -158,9 +157,7 @@ class Stage:
         """Finish the commit under way."""
         begun = self.commits.popleft()
         coverage = coverage_of(*held) if begun.coverage else None
-        self.do(
-            events.Committed(marker=begun.marker, positions=positions, coverage=coverage)
-        )
+        self.do(events.Committed(marker=begun.marker, positions=positions, coverage=coverage))
 
     def finalised(self, status: str = "complete", **missing: Any) -> None:
         self.do(events.Finalised(status=status, missing=missing))
