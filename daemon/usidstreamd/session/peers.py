@@ -147,7 +147,11 @@ class Roster:
 
         What a connection sends settles in order, so that is its oldest one being placed.
         """
-        waiting = self._placing[event.peer]
+        waiting = self._placing.get(event.peer)
+        if not waiting:
+            raise RuntimeError(
+                f"scan {self._scan_id}: nothing of {event.peer.hex()} is being placed"
+            )
         settled = waiting.popleft()
         if not waiting:
             del self._placing[event.peer]

@@ -1,0 +1,193 @@
+"""What is durable, when a commit begins, and who is answered by it."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.sessions import JOINER, OPENER, OTHER, SCAN, Stage
+from usidstream import wire
+from usidstreamd.session import State, events
+
+
+def test_what_settled_when_a_commit_began_is_durable_when_it_ends() -> None:
+    stage = Stage.acquiring()
+    stage.send(1)
+    stage.send(2, row=1)
+    stage.settle()
+    stage.tick(5.0)
+    stage.settle()
+    assert stage.ack().durable == 0
+    stage.commit(positions=1)
+    ack = stage.ack()
+    assert (ack.received, ack.durable, ack.positions) == (2, 1, 1)
+
+
+def test_a_commit_comes_with_the_interval_and_only_when_there_is_something_to_commit() -> None:
+    stage = Stage.acquiring(flush_interval_s=5.0)
+    stage.tick(100.0)
+    assert not stage.commits
+    stage.send(1)
+    stage.settle()
+    stage.tick(100.0)
+    assert len(stage.commits) == 1
+    stage.commit()
+    stage.send(2, row=1)
+    stage.settle()
+    stage.tick(104.9)
+    assert not stage.commits
+    stage.tick(105.0)
+    assert len(stage.commits) == 1
+
+
+def test_one_commit_is_under_way_at_a_time() -> None:
+    stage = Stage.acquiring()
+    for seq in (1, 2, 3):
+        stage.send(seq, row=seq)
+        stage.settle()
+        stage.ping(commit=True)
+    assert len(stage.commits) == 1
+    stage.commit()
+    assert stage.ack().durable == 1
+    assert len(stage.commits) == 1, "the second covers both that came meanwhile"
+    stage.commit()
+    assert stage.ack().durable == 3
+    assert not stage.commits
+
+
+def test_a_commit_that_is_waited_for_begins_as_soon_as_all_sent_before_has_settled() -> None:
+    stage = Stage.acquiring()
+    stage.send(1)
+    stage.send(2, row=1)
+    stage.ping(commit=True)
+    assert not stage.commits
+    stage.settle()
+    assert not stage.commits
+    stage.settle()
+    stage.commit()
+    assert stage.ack().durable == 2
+
+
+def test_a_commit_that_is_waited_for_follows_one_that_began_too_early() -> None:
+    stage = Stage.acquiring()
+    stage.send(1)
+    stage.settle()
+    stage.tick(5.0)
+    stage.send(2, row=1)
+    stage.ping(commit=True)
+    stage.settle()
+    stage.commit()
+    assert stage.ack().durable == 1
+    stage.commit()
+    assert stage.ack().durable == 2
+
+
+def test_waiting_for_what_is_durable_already_costs_no_commit() -> None:
+    stage = Stage.acquiring()
+    stage.ping(commit=True)
+    stage.send(1)
+    stage.settle()
+    stage.ping(commit=True)
+    stage.commit()
+    stage.ping(commit=True)
+    assert not stage.commits
+
+
+def test_a_refused_block_is_passed_by_the_durable_count_too() -> None:
+    stage = Stage.acquiring()
+    stage.send(1, crc=0)
+    stage.tick(5.0)
+    stage.commit()
+    assert stage.ack().durable == 1
+
+
+def test_a_commit_that_was_not_begun_cannot_end() -> None:
+    stage = Stage.acquiring()
+    with pytest.raises(RuntimeError, match="commit 7"):
+        stage.do(events.Committed(marker=7, positions=0))
+    stage.send(1)
+    stage.settle()
+    stage.ping(commit=True)
+    with pytest.raises(RuntimeError, match="commit 7"):
+        stage.do(events.Committed(marker=7, positions=0))
+
+
+def test_coverage_is_told_as_it_is_after_the_request() -> None:
+    stage = Stage.acquiring()
+    stage.send(1)
+    stage.settle()
+    stage.ping(commit=True)
+    stage.ask_coverage(OTHER)
+    assert not stage.commits[0].coverage
+    stage.commit()
+    assert not stage.has(OTHER, wire.StatusReport)
+    assert stage.commits[0].coverage
+    stage.commit((0, 1))
+    report = stage.take(OTHER, wire.StatusReport)
+    assert wire.unpack_ranges(report.coverage["Raw"]["complete"], report.frames, 2) == [(0, 1)]
+    assert wire.unpack_ranges(report.coverage["Raw"]["partial"], report.frames, 4) == []
+    assert report.scans[0]["scan"] == SCAN
+
+
+def test_every_asker_gets_the_coverage_and_asking_without_end_holds_nobody_up() -> None:
+    stage = Stage.acquiring(JOINER)
+    for round_number in range(3):
+        for _ in range(50):
+            for peer in (OPENER, JOINER, OTHER):
+                stage.ask_coverage(peer)
+        stage.commit()
+        stage.commit()
+        for peer in (OPENER, JOINER, OTHER):
+            assert stage.has(peer, wire.StatusReport), round_number
+        stage.sent.clear()
+
+
+def test_one_who_asked_and_went_is_not_answered() -> None:
+    stage = Stage.acquiring()
+    stage.ask_coverage(OTHER)
+    stage.lose(OTHER)
+    stage.commit()
+    assert not stage.sent
+
+
+def test_leaving_or_opening_again_does_not_take_an_answer_away() -> None:
+    stage = Stage.acquiring(JOINER)
+    stage.ask_coverage(JOINER)
+    stage.leave(0)
+    stage.ask_coverage(OPENER)
+    stage.open()
+    while stage.commits:
+        stage.commit()
+    stage.take(JOINER, wire.Finished)
+    stage.take(JOINER, wire.StatusReport)
+    stage.take(OPENER, wire.StatusReport)
+    stage.take(OPENER, wire.Opened)
+
+
+def test_positions_are_those_of_the_latest_commit_and_told_to_all() -> None:
+    stage = Stage.acquiring(JOINER)
+    stage.send(1)
+    stage.settle()
+    stage.ping(commit=True)
+    stage.commit(positions=1)
+    assert {ack.positions for ack in stage.acks().values()} == {1}
+    assert stage.session.positions == 1
+
+
+@pytest.mark.parametrize("begun_before", [True, False])
+def test_a_failed_file_makes_nothing_durable_any_more(begun_before: bool) -> None:
+    stage = Stage.acquiring()
+    stage.send(1)
+    stage.send(2, row=1)
+    stage.settle()
+    if begun_before:
+        stage.tick(5.0)
+    stage.acks()
+    stage.fail()
+    stage.settle()
+    if begun_before:
+        stage.commit(positions=5)
+    assert stage.acks() == {}
+    assert stage.session.positions == 0
+    assert stage.session.state is State.FAILED
+    stage.tick(1000.0)
+    assert not stage.commits
