@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .attributes import write_simple_attrs
-from .axes import INDICES_DTYPE, Array, Axes, axes_from
+from .axes import Array, Axes, axes_from
 from .checks import require_editable, require_group, require_link_name, say
 from .deflate import FAST_LEVEL, shuffled_deflate
 from .undo import Created, all_or_nothing
@@ -100,7 +100,7 @@ def create_ancillaries(
     """Create ``<prefix>Indices`` and ``<prefix>Values`` from axes that are known to be sound."""
     pair = []
     for suffix, dtype, column in (
-        ("Indices", np.dtype(INDICES_DTYPE), axes.indices),
+        ("Indices", axes.indices_dtype, axes.indices),
         ("Values", axes.values_dtype, axes.values),
     ):
         created.add(h5_group, prefix + suffix)

@@ -54,6 +54,11 @@ class Arrangement:
     sampled: bool = False
 
     @property
+    def is_grid(self) -> bool:
+        """Whether the rows fill a grid in order."""
+        return not self.gap
+
+    @property
     def strides(self) -> list[int]:
         """For each stored column, the number of rows for which its index stays the same."""
         strides, stride = [0] * len(self.sizes), 1
@@ -89,9 +94,8 @@ def infer_arrangement(read: ReadRows, length: int, n_columns: int) -> Arrangemen
     if guess is not None and _confirmed(guess, read):
         return replace(guess, sampled=length > FULL_CHECK_ROWS)
     if _counts_rows(read, length, changes, n_columns):
-        return Arrangement(
-            length, [length] * n_columns, list(range(n_columns))[::-1], [], "every row is its own"
-        )
+        order = list(reversed(range(n_columns)))
+        return Arrangement(length, [length] * n_columns, order, [], "every row stands by itself")
     return _count_through(read, length, n_columns)
 
 

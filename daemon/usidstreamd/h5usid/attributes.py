@@ -10,9 +10,9 @@ from __future__ import annotations
 import platform
 import socket
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from time import strftime
 from typing import Any
@@ -23,6 +23,9 @@ import numpy as np
 
 from .checks import require_editable, require_object, require_text, require_texts, say
 from .undo import Created, all_or_nothing
+
+# For each key, a function that creates the attribute under the name that it is given.
+Creators = dict[str, Callable[[str], object]]
 
 _PLAIN_KINDS = "biufcSV"  # the numpy kinds that map to an HDF5 type without help
 _REFERENCES = (h5py.Reference, h5py.RegionReference)
@@ -122,11 +125,11 @@ def write_simple_attrs(
     h5_obj : h5py.File, h5py.Group or h5py.Dataset
     attrs : dict
         Strings, numbers, booleans, arrays, lists of strings or of numbers, Enums (their name is
-        stored), HDF5 references. For a group, a dict or a list with dicts becomes a sub-group.
-        An item of value None is left out, since HDF5 knows no None.
+        stored), HDF5 references. For a group, a dict or a list with dicts becomes a sub-group. A
+        value of None is left out, with a warning, since HDF5 knows no None.
     force_to_str : bool, optional
-        Whether keys that are not strings are turned into strings (with a warning) or left out
-        (with a warning).
+        Whether keys that are not strings are turned into strings or left out, with a warning
+        either way.
     verbose : bool, optional
         Print what is written.
 
@@ -156,7 +159,10 @@ def prepared_attrs(attrs: Mapping[Any, Any], force_to_str: bool = True) -> dict[
     items: dict[str, Any] = {}
     for raw_key, value in attrs.items():
         key = _prepared_key(raw_key, force_to_str)
-        if key is None or value is None:
+        if key is None:
+            continue
+        if value is None:
+            warn(f"attribute {key!r} is None, which HDF5 cannot hold: left out", stacklevel=3)
             continue
         if key in items:
             raise ValueError(f"two attributes would both be named {key!r}")
@@ -240,7 +246,7 @@ def _prepared_objects(key: str, array: Any) -> Any:
         if all(type(item) is kind for item in array.flat):
             return array.astype(h5py.special_dtype(ref=kind))
     names = sorted({type(item).__name__ for item in array.flat})
-    raise TypeError(f"attribute {key!r}: HDF5 cannot hold a list of {', '.join(names)}")
+    raise TypeError(f"attribute {key!r}: HDF5 cannot hold these values of type {', '.join(names)}")
 
 
 def _encoded_texts(key: str, array: Any) -> Any:
@@ -253,23 +259,60 @@ def _encoded_texts(key: str, array: Any) -> Any:
 
 
 def _write_prepared(h5_obj: Any, items: Mapping[str, Any], created: Created) -> None:
-    """Write prepared items; on failure the attributes of ``h5_obj`` are as before.
+    groups = {key: value for key, value in items.items() if isinstance(value, Mapping)}
+    for key, value in groups.items():
+        _write_group(h5_obj, key, value, created)
+    create_attributes(h5_obj, _creators(h5_obj, items, groups))
 
-    All values go in under temporary names first, since it is the creation that can be refused;
-    the renames afterwards cannot.
+
+def _creators(h5_obj: Any, items: Mapping[str, Any], groups: Iterable[str]) -> Creators:
+    return {
+        key: partial(h5_obj.attrs.create, data=value)
+        for key, value in items.items()
+        if key not in groups
+    }
+
+
+def new_attributes(h5_dset: Any, attrs: Mapping[Any, Any]) -> Creators:
+    """Return what creates attributes of a dataset; raise for what HDF5 cannot hold."""
+    items = prepared_attrs(attrs)
+    for key, value in items.items():
+        require_flat(key, value)
+    return _creators(h5_dset, items, ())
+
+
+def require_flat(key: str, value: object) -> None:
+    """Raise ValueError for a prepared value that only a group can hold."""
+    if isinstance(value, Mapping):
+        raise ValueError(  # noqa: TRY004 - scripts catch ValueError, as from pyUSID
+            f"attribute {key!r}: a dataset cannot hold a nested dictionary; flatten it first"
+        )
+
+
+def create_attributes(h5_obj: Any, creators: Creators) -> None:
+    """Create attributes; on failure those of ``h5_obj`` are as before.
+
+    All go in under temporary names first, since it is the creation that HDF5 can refuse; the
+    renames afterwards cannot fail.
+
+    Parameters
+    ----------
+    h5_obj : h5py.File, h5py.Group or h5py.Dataset
+    creators : dict
+        See :data:`Creators`.
+
+    Raises
+    ------
+    ValueError
+        If HDF5 refuses an attribute; the message names the key.
     """
-    temporary: dict[str, str] = {}
+    temporary = {key: f"{key}:{uuid.uuid4().hex}" for key in creators}
     try:
-        for key, value in items.items():
-            if isinstance(value, Mapping):
-                _write_group(h5_obj, key, value, created)
-            else:
-                temporary[key] = f"{key}:{uuid.uuid4().hex}"
-                _create_attr(h5_obj, temporary[key], key, value)
+        for key, name in temporary.items():
+            _create_attribute(h5_obj, key, partial(creators[key], name))
     except BaseException:
-        for name in temporary.values():
-            if name in h5_obj.attrs:
-                del h5_obj.attrs[name]
+        for name in filter(h5_obj.attrs.__contains__, temporary.values()):
+            del h5_obj.attrs[name]
         raise
     for key, name in temporary.items():
         if key in h5_obj.attrs:
@@ -277,9 +320,9 @@ def _write_prepared(h5_obj: Any, items: Mapping[str, Any], created: Created) -> 
         h5py.h5a.rename(h5_obj.id, name.encode("utf-8"), key.encode("utf-8"))
 
 
-def _create_attr(h5_obj: Any, name: str, key: str, value: Any) -> None:
+def _create_attribute(h5_obj: Any, key: str, create: Callable[[], object]) -> None:
     try:
-        h5_obj.attrs.create(name, value)
+        create()
     except (TypeError, ValueError, RuntimeError, OSError) as error:
         raise ValueError(
             f"attribute {key!r} of {h5_obj.name!r} cannot be stored: {error}"
@@ -288,13 +331,23 @@ def _create_attr(h5_obj: Any, name: str, key: str, value: Any) -> None:
 
 def _write_group(h5_obj: Any, key: str, items: Mapping[str, Any], created: Created) -> None:
     if isinstance(h5_obj, h5py.Dataset):
-        raise ValueError(  # noqa: TRY004 - scripts catch ValueError, as from pyUSID
-            f"attribute {key!r}: a dataset cannot hold a nested dictionary; flatten it first"
-        )
-    if key in h5_obj:
-        raise ValueError(f"attribute {key!r}: {h5_obj.name!r} already has a member of that name")
+        require_flat(key, items)
+    if "/" in key or key in h5_obj:
+        raise ValueError(f"attribute {key!r}: no sub-group of that name fits in {h5_obj.name!r}")
     created.add(h5_obj, key)
     _write_prepared(h5_obj.create_group(key), items, created)
+
+
+def copy_attribute(source: Any, key: str, dest: Any, name: str) -> None:
+    """Copy one attribute as it is stored, whatever its type, to another name of another object."""
+    attribute = h5py.h5a.open(source.id, key.encode("utf-8"))
+    space = attribute.get_space()
+    copied = h5py.h5a.create(dest.id, name.encode("utf-8"), attribute.get_type().copy(), space)
+    if space.get_simple_extent_type() == h5py.h5s.NULL:
+        return
+    value = np.empty(attribute.shape, dtype=attribute.dtype)
+    attribute.read(value)
+    copied.write(value)
 
 
 def write_book_keeping_attrs(h5_obj: Any) -> None:
@@ -314,15 +367,17 @@ def write_book_keeping_attrs(h5_obj: Any) -> None:
         If its file cannot be written to.
     """
     require_object(h5_obj, "h5_obj")
-    write_simple_attrs(
-        h5_obj,
-        {
-            "machine_id": _machine_id(),
-            "timestamp": strftime("%Y_%m_%d-%H_%M_%S"),
-            "platform": platform.platform(),
-            "usidstream_version": version("usidstream"),
-        },
-    )
+    write_simple_attrs(h5_obj, book_keeping())
+
+
+def book_keeping() -> dict[str, str]:
+    """Return the book-keeping attributes of an object that is written now."""
+    return {
+        "machine_id": _machine_id(),
+        "timestamp": strftime("%Y_%m_%d-%H_%M_%S"),
+        "platform": platform.platform(),
+        "usidstream_version": version("usidstream"),
+    }
 
 
 @cache

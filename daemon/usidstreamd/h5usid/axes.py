@@ -39,6 +39,7 @@ class Axes(Protocol):
     units: list[str]
     types: list[int]
     length: int
+    indices_dtype: np.dtype[Any]
     values_dtype: np.dtype[Any]
 
     def period(self, column: int) -> int:
@@ -46,7 +47,7 @@ class Axes(Protocol):
         ...
 
     def indices(self, column: int, start: int, stop: int) -> Array:
-        """Return the indices of one dimension for rows ``start`` to ``stop``, uint32."""
+        """Return the indices of one dimension for rows ``start`` to ``stop``."""
         ...
 
     def values(self, column: int, start: int, stop: int) -> Array:
@@ -74,6 +75,7 @@ class GridAxes:
         self._sizes = sizes
         self._strides = [math.prod(sizes[number + 1 :]) for number in range(len(sizes))]
         self.length: int = math.prod(sizes) if length is None else length
+        self.indices_dtype = np.dtype(INDICES_DTYPE)
         self.values_dtype = _grid_dtype(dimensions)
         self._unit_values = [dim.values.astype(self.values_dtype) for dim in dimensions]
         self._unit_indices = [np.arange(size, dtype=INDICES_DTYPE) for size in sizes]
@@ -125,6 +127,7 @@ class TableAxes:
         require_distinct(self.labels, "the table's")
         self.types = [DimType.INCOMPLETE.value] * len(self.labels)
         self.length = int(self._table.shape[0])
+        self.indices_dtype = np.dtype(INDICES_DTYPE)
         self.values_dtype = _table_dtype(self._table)
 
     def period(self, column: int) -> int:  # noqa: ARG002 - every column counts all rows
@@ -253,7 +256,8 @@ def loses_in_float32(values: Array, sort: bool = True) -> bool:
         time: measured positions come arbitrarily close to each other by chance.
     """
     wide = np.asarray(values, dtype=np.float64)
-    narrow = wide.astype(VALUES_DTYPE).astype(np.float64)
+    with np.errstate(over="ignore"):  # what overflows is found below
+        narrow = wide.astype(VALUES_DTYPE).astype(np.float64)
     if np.array_equal(wide, narrow, equal_nan=True):
         return False
     if not np.array_equal(np.isfinite(wide), np.isfinite(narrow)):
@@ -269,3 +273,37 @@ def loses_in_float32(values: Array, sort: bool = True) -> bool:
         return False
     step = steps.min() if sort else np.median(steps)
     return bool(np.nanmax(np.abs(wide - narrow)) > _TOLERABLE_SHIFT * step)
+
+
+class ListedAxes:
+    """Indices and values that are at hand already, as when dimensions are taken away.
+
+    Parameters
+    ----------
+    labels, units : list of str
+        One for each column.
+    types : list of int
+        The value of each dimension's DimType.
+    indices, values : (N, D) arrays
+        Stored in their own types.
+    """
+
+    def __init__(
+        self, labels: list[str], units: list[str], types: list[int], indices: Array, values: Array
+    ) -> None:
+        self.labels, self.units, self.types = labels, units, types
+        self._indices, self._values = indices, values
+        self.length = int(indices.shape[0])
+        self.indices_dtype, self.values_dtype = indices.dtype, values.dtype
+
+    def period(self, column: int) -> int:  # noqa: ARG002 - nothing is known of repetitions
+        """Return the length."""
+        return self.length
+
+    def indices(self, column: int, start: int, stop: int) -> Array:
+        """Return the indices of one dimension for rows ``start`` to ``stop``."""
+        return self._indices[start:stop, column]
+
+    def values(self, column: int, start: int, stop: int) -> Array:
+        """Return the values of one dimension for rows ``start`` to ``stop``."""
+        return self._values[start:stop, column]

@@ -115,7 +115,7 @@ def is_editable_h5(h5_obj: Any) -> bool:
     return bool(h5_obj.file.mode != "r")
 
 
-def require_same_file(h5_source: Any, h5_other: Any) -> None:
+def validate_h5_objs_in_same_h5_file(h5_source: Any, h5_other: Any) -> None:
     """Raise ValueError if two HDF5 objects do not live in the same file."""
     require_object(h5_source, "h5_src")
     require_object(h5_other, "h5_other")

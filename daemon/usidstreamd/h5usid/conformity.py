@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import h5py
+import numpy as np
 
 from .attributes import get_attr
 from .checks import require_dataset, require_shape, say
+from .dimension import as_dimensions
+from .lazy import is_dask
 from .links import referred_object
 
 ANCILLARY_NAMES = (
@@ -148,3 +152,53 @@ def validate_anc_h5_dsets(
         raise ValueError(
             f"ancillary datasets of shape {h5_inds.shape} do not fit a main of shape {shape}"
         )
+
+
+def validate_main_dset(h5_main: Any, must_be_h5: bool) -> None:
+    """Raise unless something has the two dimensions of a main dataset.
+
+    Parameters
+    ----------
+    h5_main : h5py.Dataset, or a numpy or dask array
+    must_be_h5 : bool
+        Whether it should be a dataset or an array.
+
+    Raises
+    ------
+    TypeError
+        If it is of another kind.
+    ValueError
+        If it has not two dimensions.
+    """
+    if must_be_h5:
+        require_dataset(h5_main, "h5_main")
+    elif not (isinstance(h5_main, np.ndarray) or is_dask(h5_main)):
+        raise TypeError("main data should be a numpy or dask array")
+    if len(h5_main.shape) != 2:
+        raise ValueError(f"main data should have 2 dimensions, not shape {h5_main.shape}")
+
+
+def validate_dims_against_main(main_shape: Any, dims: Any, is_spectroscopic: bool = True) -> None:
+    """Raise unless dimensions fill an axis of a main dataset.
+
+    Parameters
+    ----------
+    main_shape : tuple or list of int
+    dims : Dimension or list of Dimension
+    is_spectroscopic : bool, optional
+        Which axis they describe.
+
+    Raises
+    ------
+    TypeError
+        If the shape is no tuple or list, or the dimensions are none.
+    ValueError
+        If the shape is not two integers of at least 1, or the sizes do not multiply to it.
+    """
+    if not isinstance(main_shape, list | tuple):
+        raise TypeError(f"main_shape should be a tuple or list, not {type(main_shape).__name__}")
+    shape = require_shape(main_shape, "main_shape")
+    dimensions = as_dimensions(dims, "Spectroscopic" if is_spectroscopic else "Position")
+    product = math.prod(len(dim) for dim in dimensions)
+    if product != shape[is_spectroscopic]:
+        raise ValueError(f"dimensions make {product} combinations for a main of shape {shape}")

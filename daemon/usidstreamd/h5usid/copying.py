@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from warnings import warn
 
 import h5py
 import numpy as np
 
-from .attributes import get_attributes, write_simple_attrs
+from .attributes import Creators, copy_attribute, create_attributes, write_simple_attrs
 from .checks import (
     last_name,
     require_dataset,
@@ -19,6 +20,7 @@ from .checks import (
     require_text,
     say,
 )
+from .links import referred_object
 from .undo import Created, all_or_nothing
 
 # Attributes of HDF5 dimension scales refer to objects of their own file.
@@ -33,8 +35,8 @@ def copy_attributes(source: Any, dest: Any, skip_refs: bool = True, verbose: boo
     ----------
     source, dest : h5py.File, h5py.Group or h5py.Dataset
     skip_refs : bool, optional
-        Leave out object references. Between files they lead nowhere and are left out in any case,
-        with a warning. Region references belong to their dataset and are always left out.
+        Leave out object references. Otherwise a warning tells which references are left out
+        because they mean nothing on ``dest``: those to another file, and references to regions.
     verbose : bool, optional
         Print what is copied.
 
@@ -52,33 +54,31 @@ def copy_attributes(source: Any, dest: Any, skip_refs: bool = True, verbose: boo
     """
     require_object(source, "source")
     require_object(dest, "dest")
+    require_editable(dest, "dest")
     same_file = source.file == dest.file
-    attrs = {name: value for name, value in get_attributes(source).items() if _is_free(name, value)}
-    if not skip_refs and not same_file:
-        warn(f"references are not copied from {source} to another file", stacklevel=2)
-    if not skip_refs and same_file:
-        attrs |= _object_references(source)
-    write_simple_attrs(dest, attrs, verbose=verbose)
+    creators = copied_attributes(source, dest, keep_refs=same_file and not skip_refs)
+    left_out = [key for key in source.attrs if key not in creators]
+    if left_out and not skip_refs:
+        warn(f"references not copied from {source.name}: {', '.join(left_out)}", stacklevel=2)
+    create_attributes(dest, creators)
+    say(verbose, f"Copied attributes {list(creators)} from {source.name} to {dest.name}")
     return dest
 
 
-def _is_free(name: str, value: Any) -> bool:
-    """Tell whether an attribute means the same on another object."""
-    kinds = h5py.Reference | h5py.RegionReference
-    refers = isinstance(value, kinds) or (
-        isinstance(value, np.ndarray) and h5py.check_ref_dtype(value.dtype) is not None
-    )
-    return not refers and name not in _BOUND_ATTRIBUTES
-
-
-def _object_references(source: Any) -> dict[str, Any]:
+def copied_attributes(source: Any, dest: Any, keep_refs: bool) -> Creators:
+    """Return what copies the attributes of one object that mean the same on another."""
+    kinds = {None, h5py.Reference} if keep_refs else {None}
     return {
-        name: value
-        for name, value in get_attributes(source).items()
-        if isinstance(value, h5py.Reference)
-        and not isinstance(value, h5py.RegionReference)
-        and name not in _BOUND_ATTRIBUTES
+        key: partial(copy_attribute, source, key, dest)
+        for key in source.attrs
+        if _reference_kind(source, key) in kinds and key not in _BOUND_ATTRIBUTES
     }
+
+
+def _reference_kind(source: Any, key: str) -> type | None:
+    """Return the type of reference that an attribute holds, None if it holds none."""
+    kind: type | None = h5py.check_ref_dtype(source.attrs.get_id(key).dtype)
+    return kind
 
 
 def copy_dataset(
@@ -116,13 +116,63 @@ def copy_dataset(
     return h5_copy
 
 
+def copy_linked_objects(h5_source: Any, h5_dest: Any, verbose: bool = False) -> None:
+    """Copy the datasets that an object's attributes refer to into another file, and link them.
+
+    Parameters
+    ----------
+    h5_source : h5py.Group or h5py.Dataset
+    h5_dest : h5py.Group or h5py.Dataset
+        Gets the attributes; copies go into it, or beside it if it is a dataset, under the names
+        of the attributes. A warning tells what is there already or cannot be copied.
+    verbose : bool, optional
+        Print what is copied.
+
+    Raises
+    ------
+    TypeError
+        If an argument is no HDF5 object, or a group has the name of a copy.
+    ValueError
+        If a dataset has the name of a copy and other contents, or the file cannot be written to.
+    """
+    require_object(h5_source, "h5_source")
+    require_object(h5_dest, "h5_dest")
+    if h5_source.file == h5_dest.file:
+        warn(f"{h5_source.name} and {h5_dest.name} share a file: nothing is copied", stacklevel=2)
+        return
+    with all_or_nothing() as created:
+        links = copy_linked(h5_source, h5_dest, created)
+        write_simple_attrs(h5_dest, {name: h5_copy.ref for name, h5_copy in links.items()})
+    say(verbose, f"Copied {list(links)} with {h5_source.name} to {h5_dest.file.filename}")
+
+
+def copy_linked(h5_source: Any, h5_dest: Any, created: Created) -> dict[str, Any]:
+    """Copy linked datasets into another file and return them by the names of their attributes."""
+    h5_group = h5_dest if isinstance(h5_dest, h5py.Group) else h5_dest.parent
+    copies = {}
+    for name in h5_source.attrs:
+        if _reference_kind(h5_source, name) is not h5py.Reference:
+            continue
+        target = referred_object(h5_source, name)
+        if not isinstance(target, h5py.Dataset):
+            warn(
+                f"attribute {name!r} of {h5_source.name} refers to no dataset: not copied",
+                stacklevel=3,
+            )
+            continue
+        if name in h5_group:
+            warn(f"{h5_group.name} has a member named {name!r} already", stacklevel=3)
+        copies[name] = copy_or_reuse(target, h5_group, name, created)
+    return copies
+
+
 def copy_or_reuse(h5_dset: Any, h5_group: Any, name: str, created: Created) -> Any:
     """Return ``h5_group[name]`` with the contents of a dataset; copy it where it is not there."""
     if name in h5_group:
         h5_present = require_dataset(h5_group[name], f"{h5_group.name}/{name}")
         if not _same_contents(h5_dset, h5_present):
             raise ValueError(f"{h5_present.name} exists with other contents than {h5_dset.name}")
-        return h5_present
+        return copy_attributes(h5_dset, h5_present)
     require_editable(h5_group, "h5_dest_grp")
     created.add(h5_group, name)
     h5_group.copy(h5_dset, h5_group, name, without_attrs=True)

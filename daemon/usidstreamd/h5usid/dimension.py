@@ -125,7 +125,7 @@ def _unit_values(values: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def validate_dimensions(dimensions: Any, dim_type: str = "Position") -> list[Dimension]:
-    """Return one or several dimensions as a list of :class:`Dimension`.
+    """Return one or several dimensions as a list of :class:`Dimension` with different names.
 
     Parameters
     ----------
@@ -142,6 +142,13 @@ def validate_dimensions(dimensions: Any, dim_type: str = "Position") -> list[Dim
     ValueError
         If there is none, or two have the same name.
     """
+    checked = as_dimensions(dimensions, dim_type)
+    require_distinct((dim.name for dim in checked), dim_type)
+    return checked
+
+
+def as_dimensions(dimensions: Any, dim_type: str) -> list[Dimension]:
+    """Return one or several dimensions as a list, whatever their names; raise for anything else."""
     if _is_dimension(dimensions):
         dimensions = [dimensions]
     if isinstance(dimensions, np.ndarray):
@@ -151,7 +158,6 @@ def validate_dimensions(dimensions: Any, dim_type: str = "Position") -> list[Dim
     checked = [_as_dimension(item, dim_type) for item in dimensions]
     if not checked:
         raise ValueError(f"{dim_type} dimensions should be at least one Dimension")
-    require_distinct((dim.name for dim in checked), dim_type)
     return checked
 
 

@@ -59,10 +59,8 @@ def _group_numbers(h5_group: Any, base: str) -> set[int]:
 
 
 def _is_group(h5_group: Any, name: str) -> bool:
-    try:
-        return h5_group.get(name, getclass=True) is h5py.Group
-    except (KeyError, OSError):  # a link that leads nowhere
-        return False
+    leads_somewhere = name in h5_group  # h5py raises for a link that does not
+    return leads_somewhere and h5_group.get(name, getclass=True) is h5py.Group
 
 
 def create_indexed_group(h5_parent_group: Any, base_name: str) -> Any:

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from .ancillary import ancillary_prefix, create_ancillaries
-from .attributes import prepared_attrs, write_book_keeping_attrs, write_simple_attrs
+from .attributes import (
+    prepared_attrs,
+    require_flat,
+    write_book_keeping_attrs,
+    write_simple_attrs,
+)
 from .axes import Axes, axes_from
 from .checks import (
     last_name,
@@ -18,19 +23,16 @@ from .checks import (
     require_editable,
     require_group,
     require_link_name,
-    require_same_file,
     require_shape,
     require_text,
     say,
+    validate_h5_objs_in_same_h5_file,
 )
-from .conformity import ANCILLARY_NAMES, check_if_main, validate_anc_h5_dsets
+from .conformity import ANCILLARY_NAMES, validate_anc_h5_dsets
 from .copying import copy_or_reuse
 from .lazy import is_dask, store
 from .undo import Created, all_or_nothing
-from .usi_dataset import USIDataset
-
-# Attributes that link_as_main and the book-keeping write themselves.
-RESERVED_ATTRIBUTES = frozenset({*ANCILLARY_NAMES})
+from .usi_dataset import USIDataset, as_main
 
 
 def write_main_dataset(  # noqa: PLR0917 - the guide fixes the signature
@@ -181,7 +183,7 @@ def _shared_pair(
         kind = "spec" if is_spectral else "pos"
         raise TypeError(f"h5_{kind}_inds and h5_{kind}_vals should be given both or not at all")
     validate_anc_h5_dsets(h5_inds, h5_vals, shape, is_spectral)
-    require_same_file(h5_inds, h5_vals)
+    validate_h5_objs_in_same_h5_file(h5_inds, h5_vals)
     return _SharedPair(h5_inds, h5_vals)
 
 
@@ -206,14 +208,12 @@ def _require_attrs(attrs: Any) -> Mapping[str, Any]:
     """Return attributes that can be stored on a dataset; raise for others before anything is."""
     if not isinstance(attrs, Mapping):
         raise TypeError(f"main_dset_attrs should be a dictionary, not {type(attrs).__name__}")
-    for key, value in prepared_attrs(attrs).items():
-        if isinstance(value, Mapping):
-            raise ValueError(  # noqa: TRY004 - as write_simple_attrs
-                f"main_dset_attrs {key!r}: a dataset cannot hold a dictionary"
-            )
-        if key in RESERVED_ATTRIBUTES:
-            raise ValueError(f"main_dset_attrs {key!r}: the name is one of the format's own")
-    return attrs
+    prepared = prepared_attrs(attrs)
+    for key, value in prepared.items():
+        require_flat(key, value)
+        if key in ANCILLARY_NAMES:
+            raise ValueError(f"main_dset_attrs: {key!r} is a name of the format's own")
+    return prepared
 
 
 def _require_free_names(h5_group: Any, name: str, *pairs: _NewPair | _SharedPair) -> None:
@@ -268,7 +268,7 @@ def link_as_main(
     validate_anc_h5_dsets(h5_spec_inds, h5_spec_vals, h5_main.shape, is_spectroscopic=True)
     ancillaries = (h5_pos_inds, h5_pos_vals, h5_spec_inds, h5_spec_vals)
     for h5_ancillary in ancillaries:
-        require_same_file(h5_main, h5_ancillary)
+        validate_h5_objs_in_same_h5_file(h5_main, h5_ancillary)
     links = zip(ANCILLARY_NAMES, ancillaries, strict=True)
     write_simple_attrs(h5_main, {name: h5_ancillary.ref for name, h5_ancillary in links})
-    return USIDataset(h5_main) if check_if_main(h5_main) else h5_main
+    return as_main(h5_main)

@@ -5,14 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import h5py
+import numpy as np
 
+from .arrangement import Array, fully_confirmed
 from .attributes import get_attr
-from .conformity import ANCILLARY_NAMES, check_if_main, labels_of
-from .reading import arrangement_of
+from .checks import say
+from .conformity import ANCILLARY_NAMES, check_if_main
+from .dimension import Dimension
+from .lazy import lazy_load_array
+from .plotting import draw_points, draw_values
+from .points import read_crossing
+from .reading import row_reader
+from .scalars import flatten_to_real
+from .selection import checked_picks
+from .sides import file_order, n_dim_shape, require_grid, side_of
 
 
 class USIDataset(h5py.Dataset):  # type: ignore[misc]  # h5py has no types
-    """A main dataset.
+    """A main dataset: a h5py.Dataset (N, M) with names, units and values for both axes.
 
     Parameters
     ----------
@@ -28,9 +38,11 @@ class USIDataset(h5py.Dataset):  # type: ignore[misc]  # h5py has no types
     data_descriptor : str
         ``quantity (units)``.
     pos_dim_descriptors, spec_dim_descriptors : list of str
-        ``label (units)`` of every dimension.
+        ``label (units)`` of every dimension in the order of the file.
     pos_dim_labels, spec_dim_labels, n_dim_labels : list of str
+        Names of the dimensions; ``n_dim_labels`` are both, positions first.
     pos_dim_sizes, spec_dim_sizes, n_dim_sizes : list of int
+        Their numbers of steps.
 
     Raises
     ------
@@ -45,29 +57,27 @@ class USIDataset(h5py.Dataset):  # type: ignore[misc]  # h5py has no types
         links = [self.file[self.attrs[name]] for name in ANCILLARY_NAMES]
         self.h5_pos_inds, self.h5_pos_vals, self.h5_spec_inds, self.h5_spec_vals = links
         self.data_descriptor = f"{get_attr(self, 'quantity')} ({get_attr(self, 'units')})"
-        self.pos_dim_descriptors = _descriptors(self.h5_pos_inds)
-        self.spec_dim_descriptors = _descriptors(self.h5_spec_inds)
-        self._positions = arrangement_of(self.h5_pos_inds, is_spec=False)
-        self._spectra = arrangement_of(self.h5_spec_inds, is_spec=True)
-        self._sort_dims = sort_dims
-        self._list_dimensions()
+        self._positions = side_of(self.h5_pos_inds, is_spec=False)
+        self._spectra = side_of(self.h5_spec_inds, is_spec=True)
+        self.pos_dim_descriptors = self._positions.descriptors()
+        self.spec_dim_descriptors = self._spectra.descriptors()
+        self.__sort_dims = sort_dims
+        self.__list_dimensions()
 
-    def _list_dimensions(self) -> None:
+    def __list_dimensions(self) -> None:
         """Set labels and sizes in the order that ``sort_dims`` asks for."""
-        pos_labels, spec_labels = labels_of(self.h5_pos_inds), labels_of(self.h5_spec_inds)
-        pos, spec = list(range(len(pos_labels))), list(range(len(spec_labels)))
-        if self._sort_dims:
-            pos, spec = self._positions.fast_to_slow[::-1], self._spectra.fast_to_slow[::-1]
-        self.pos_dim_labels = [pos_labels[column] for column in pos]
-        self.spec_dim_labels = [spec_labels[column] for column in spec]
-        self.pos_dim_sizes = [self._positions.sizes[column] for column in pos]
-        self.spec_dim_sizes = [self._spectra.sizes[column] for column in spec]
+        self.pos_dim_labels, self.pos_dim_sizes = self._positions.listed(self.__sort_dims)
+        self.spec_dim_labels, self.spec_dim_sizes = self._spectra.listed(self.__sort_dims)
         self.n_dim_labels = self.pos_dim_labels + self.spec_dim_labels
         self.n_dim_sizes = self.pos_dim_sizes + self.spec_dim_sizes
 
+    def __eq__(self, other: object) -> bool:
+        # h5py leaves anything else to the other side, where an array would compare elements
+        return isinstance(other, h5py.Dataset) and bool(super().__eq__(other))
+
+    __hash__ = h5py.Dataset.__hash__
+
     def __repr__(self) -> str:
-        positions = _size_lines(labels_of(self.h5_pos_inds), self._positions.sizes)
-        spectra = _size_lines(labels_of(self.h5_spec_inds), self._spectra.sizes)
         # blanks before line ends are part of the printed form that the guide shows
         described = " \n".join(
             [
@@ -77,22 +87,233 @@ class USIDataset(h5py.Dataset):  # type: ignore[misc]  # h5py has no types
                 f"\t{self.data_descriptor}",
                 "Data dimensions and original shape:",
                 "Position Dimensions:",
-                *positions,
+                *self._positions.size_lines(),
                 "Spectroscopic Dimensions:",
-                *spectra,
+                *self._spectra.size_lines(),
             ]
         )
         if self.dtype.names:
             data = f"Data Fields:\n\t{', '.join(self.dtype.names)}"
         else:
             data = f"Data Type:\n\t{self.dtype.name}"
-        return "\n".join([super().__repr__(), described, data])
+        return "\n".join([super().__repr__(), described, data, *self.__gap_lines()])
+
+    def __gap_lines(self) -> list[str]:
+        gaps = (self._positions.arrangement.gap, self._spectra.arrangement.gap)
+        return ["No N-dimensional form:", *(f"\t{gap}" for gap in gaps if gap)] if any(gaps) else []
+
+    def get_pos_values(self, dim_name: str) -> Array:
+        """Return the values of a position dimension.
+
+        Parameters
+        ----------
+        dim_name : str
+
+        Returns
+        -------
+        1-D array
+            One value for each step; for positions given as a table, one for each row.
+
+        Raises
+        ------
+        TypeError
+            If the name is no string.
+        KeyError
+            If there is no position dimension of that name.
+        ValueError
+            If the dimension has no such values, because it is irregular.
+        """
+        return self._positions.values(self.h5_pos_vals, dim_name)
+
+    def get_spec_values(self, dim_name: str) -> Array:
+        """Return the values of a spectroscopic dimension, as :meth:`get_pos_values` does."""
+        return self._spectra.values(self.h5_spec_vals, dim_name)
+
+    def get_current_sorting(self) -> None:
+        """Print in which order dimensions are listed."""
+        if self.__sort_dims:
+            order = "sorted in order from fastest changing dimension to slowest."
+        else:
+            order = "in the order they occur in the file."
+        say(True, f"Data dimensions are {order}")
+
+    def toggle_sorting(self) -> None:
+        """Switch between the order of the file and the order from slowest to fastest."""
+        self.__sort_dims = not self.__sort_dims
+        self.__list_dimensions()
+
+    def get_n_dim_form(self, as_scalar: bool = False, lazy: bool = False) -> Any:
+        """Return all data with one axis for each dimension, in the order of ``n_dim_labels``.
+
+        Parameters
+        ----------
+        as_scalar : bool, optional
+            Lay the parts of complex or compound values side by side along the last axis.
+        lazy : bool, optional
+            Return a dask array, which reads nothing yet.
+
+        Raises
+        ------
+        ValueError
+            If there is no such form; the message tells why. Rows of a main dataset can always be
+            read as they are: ``h5_main[i]``.
+        """
+        self.__require_confirmed_grid()
+        data = lazy_load_array(self) if lazy else self[()]
+        n_dim = data.reshape(n_dim_shape(self._positions, self._spectra))
+        if not self.__sort_dims:
+            n_dim = n_dim.transpose(file_order(self._positions, self._spectra))
+        return flatten_to_real(n_dim) if as_scalar else n_dim
+
+    def __require_confirmed_grid(self) -> None:
+        """Raise unless both axes are grids; those known by samples only are read in full now."""
+        for side in (self._positions, self._spectra):
+            reader = row_reader(side.indices, side.is_spec)
+            if side.arrangement.sampled and not fully_confirmed(side.arrangement, reader):
+                raise ValueError(f"{side.indices.name} is no grid, although samples suggested one")
+        require_grid(self._positions, self._spectra)
+
+    def slice(
+        self,
+        slice_dict: Any,
+        ndim_form: bool = True,
+        as_scalar: bool = False,
+        verbose: bool = False,
+        lazy: bool = False,
+    ) -> tuple[Any, bool]:
+        """Read a part of the data, chosen by dimensions.
+
+        Parameters
+        ----------
+        slice_dict : dict or None
+            For names of dimensions a slice, an index or a list of indices. Others stay whole.
+        ndim_form : bool, optional
+            Return one axis for each dimension; those sliced by a single index lose theirs.
+            Otherwise (rows, columns).
+        as_scalar : bool, optional
+            Lay the parts of complex or compound values side by side along the last axis.
+        verbose : bool, optional
+            Print what is read.
+        lazy : bool, optional
+            Return a dask array, which reads nothing yet.
+
+        Returns
+        -------
+        array
+        bool
+            Whether it has one axis for each dimension as asked; always True for (rows, columns).
+            False where the rows make no grid: then it is (rows, columns).
+
+        Raises
+        ------
+        TypeError
+            If an argument is of another kind.
+        KeyError
+            If there is no dimension of a name.
+        IndexError
+            If an index is out of bounds, or beyond what an incomplete scan has measured.
+        ValueError
+            If nothing is picked, or an index is negative without ``ndim_form``.
+        """
+        for name, flag in (("as_scalar", as_scalar), ("verbose", verbose)):
+            if not isinstance(flag, bool):
+                raise TypeError(f"{name} should be a bool, not {type(flag).__name__}")
+        picks = checked_picks(slice_dict, self.n_dim_labels)
+        sides = (self._positions, self._spectra)
+        if ndim_form and all(side.arrangement.unit_indices for side in sides):
+            data, success = self.__n_dim_slice(picks, lazy), True
+        else:
+            data, success = self.__flat_slice(picks, lazy), not ndim_form
+        say(verbose, f"Sliced {self.name} to {data.shape}")
+        return (flatten_to_real(data) if as_scalar else data), success
+
+    def __n_dim_slice(self, picks: dict[str, Any], lazy: bool) -> Any:
+        pos_steps, spec_steps = self._positions.steps(picks), self._spectra.steps(picks)
+        rows = self._positions.nested(pos_steps)
+        columns = self._spectra.nested(spec_steps)
+        shape = self._positions.sliced_shape(pos_steps) + self._spectra.sliced_shape(spec_steps)
+        data = self.__crossing(rows, columns, lazy).reshape(shape)
+        if not self.__sort_dims:
+            data = data.transpose(file_order(self._positions, self._spectra))
+        lost = [
+            axis
+            for axis, label in enumerate(self.n_dim_labels)
+            if isinstance(picks.get(label), int | np.integer)
+        ]
+        return data.squeeze(axis=tuple(lost)) if lost else data
+
+    def __flat_slice(self, picks: dict[str, Any], lazy: bool) -> Any:
+        rows, columns = self._get_pos_spec_slices(picks)
+        return self.__crossing(rows, columns, lazy)
+
+    def __crossing(self, rows: Any, columns: Any, lazy: bool) -> Any:
+        if lazy:
+            return lazy_load_array(self)[rows][:, columns]
+        return read_crossing(self, rows, columns)
+
+    def _get_pos_spec_slices(self, slice_dict: Any) -> tuple[Array, Array]:
+        """Return the numbers of the rows and columns that a slice picks, in ascending order."""
+        picks = checked_picks(slice_dict, self.n_dim_labels)
+        return self._positions.matching(picks), self._spectra.matching(picks)
+
+    def _get_dims_for_slice(
+        self, slice_dict: Any = None, verbose: bool = False
+    ) -> tuple[list[Dimension], list[Dimension]]:
+        """Return the dimensions that a slice leaves with more than one step.
+
+        An axis that keeps none is given a single step named ``arb.``.
+        """
+        picks = checked_picks(slice_dict, self.n_dim_labels)
+        sort_dims = self.__sort_dims
+        pos_dims = self._positions.dimensions_left(self.h5_pos_vals, picks, sort_dims)
+        spec_dims = self._spectra.dimensions_left(self.h5_spec_vals, picks, sort_dims)
+        say(verbose, f"Dimensions left: {pos_dims} and {spec_dims}")
+        return pos_dims, spec_dims
+
+    def plot(self, slice_dict: Any = None) -> Any:
+        """Draw a map, a spectrum or any other part of one or two dimensions.
+
+        Parameters
+        ----------
+        slice_dict : dict, optional
+            As for :meth:`slice`; what it leaves should have one or two dimensions of more than one
+            step. Positions that make no grid are drawn as points, each in its place.
+
+        Returns
+        -------
+        figure : matplotlib.figure.Figure
+        axes : matplotlib.axes.Axes
+            For complex and compound values an array with one for each part.
+
+        Raises
+        ------
+        ValueError
+            If the part has more than two dimensions, or none.
+        ImportError
+            If matplotlib is not installed.
+        """
+        picks = checked_picks(slice_dict, self.n_dim_labels)
+        if not self._positions.arrangement.is_grid:
+            return self.__plot_points(picks)
+        data, _ = self.slice(picks)
+        left = [dim for side in self._get_dims_for_slice(picks) for dim in side if len(dim) > 1]
+        if not 1 <= len(left) <= 2:
+            names = [dim.name for dim in left]
+            raise ValueError(f"a picture has one or two dimensions, slice those left: {names}")
+        return draw_values(data.squeeze(), left, self.name, self.data_descriptor)
+
+    def __plot_points(self, picks: dict[str, Any]) -> Any:
+        rows, columns = self._get_pos_spec_slices(picks)
+        data = read_crossing(self, rows, columns)
+        if len(columns) == 1:
+            points = self._positions.coordinates(self.h5_pos_vals, rows)
+            return draw_points(data[:, 0], points, self.name, self.data_descriptor)
+        left = self._spectra.dimensions_left(self.h5_spec_vals, picks, self.__sort_dims)
+        if len(rows) > 1 or len(left) > 1:
+            raise ValueError("without a grid a picture has all positions or one spectrum: slice it")
+        return draw_values(data[0], left, self.name, self.data_descriptor)
 
 
-def _descriptors(h5_ancillary: Any) -> list[str]:
-    labels, units = labels_of(h5_ancillary), labels_of(h5_ancillary, "units")
-    return [f"{label} ({unit})" for label, unit in zip(labels, units, strict=True)]
-
-
-def _size_lines(labels: list[str], sizes: list[int]) -> list[str]:
-    return [f"\t{label} - size: {size}" for label, size in zip(labels, sizes, strict=True)]
+def as_main(h5_dset: Any) -> Any:
+    """Return a dataset as USIDataset if it is a main dataset, else as it is."""
+    return USIDataset(h5_dset) if check_if_main(h5_dset) else h5_dset
