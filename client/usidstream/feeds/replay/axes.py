@@ -125,8 +125,9 @@ def _survey(table: AxisTable) -> tuple[list[npt.NDArray[np.int64]], list[int]] |
         last = lines.indices[-1:]
     if math.prod(len(level) for level in levels) != table.count:
         return None
-    # Dimensions of one step change never: today's files have the slowest first.
-    fastest_first = sorted(range(n_dims), key=lambda d: (-int(changes[d]), -d))
+    # A grid's dimensions differ by a factor of two or more in how often they change. Where they do
+    # not, as in random order, columns tell: today's files have the slowest first.
+    fastest_first = sorted(range(n_dims), key=lambda d: (-round(math.log2(changes[d] + 1)), -d))
     return levels, fastest_first
 
 
