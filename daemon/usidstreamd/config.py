@@ -7,6 +7,7 @@ which a test compares with this model. It opens no socket and creates no file.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import tomllib
 from pathlib import Path
@@ -17,8 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from usidstream import wire
 from usidstream.errors import UsidstreamError
-
-LOOPBACK_HOSTS = ("127.", "localhost", "[::1]")
 
 
 class ConfigError(UsidstreamError, ValueError):
@@ -78,8 +77,7 @@ class Config(BaseModel):
         ConfigError
             If ``bind`` is not a loopback address and ``allow_insecure`` is false.
         """
-        host = self.bind.removeprefix("tcp://").rpartition(":")[0]
-        if host.startswith(LOOPBACK_HOSTS) or self.allow_insecure:
+        if self.allow_insecure or _is_loopback(self.bind.removeprefix("tcp://")):
             return
         raise ConfigError(
             f"bind = {self.bind!r} would let anyone on the network write files here",
@@ -102,6 +100,16 @@ def load(path: Path | None, **overrides: Any) -> Config:
         return Config(**values)
     except ValidationError as error:
         raise ConfigError(_explain(error, path), hint="See config/usidstream.toml.") from error
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name or "*": it may be reached from anywhere
+        return False
 
 
 def _read(path: Path) -> dict[str, Any]:
