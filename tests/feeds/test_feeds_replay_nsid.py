@@ -73,6 +73,7 @@ def test_a_stack_of_images_comes_by_columns(path, axes, order):
 @pytest.mark.parametrize(
     ("kind", "is_position"),
     [("SPATIAL", True), ("spatial", True), ("DimensionType.SPATIAL", True), (1, True),
+     (np.bytes_("SPATIAL"), True),
      ("POINT_CLOUD", True), ("SPECTRAL", False), (3, False), ("UNKNOWN", False), (-1, False)],
 )  # fmt: skip
 def test_ways_to_write_a_dimension_type(path, kind, is_position):

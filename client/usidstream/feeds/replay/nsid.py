@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...layout import SINGLE_STEP, Dimension, MainLayout
-from .carry import STRUCTURAL, Luggage, text_of
+from .carry import STRUCTURAL, Luggage, plain_value, text_of
 from .errors import SourceError
 from .model import Piece, Positions, SourceMain
 
@@ -76,7 +76,8 @@ def _read_axis(dataset: Any, axis: int, luggage: Luggage, notes: list[str]) -> _
         return _Axis(Dimension(f"Dimension_{axis}", "", size), is_position=False, path="")
     name = text_of(scale, "name") or scale.name.rsplit("/", 1)[-1]
     luggage.take(scale, prefix=f"{name}.", skip={*STRUCTURAL - {"quantity"}, "name"})
-    kind = str(scale.attrs.get("dimension_type", "UNKNOWN")).upper().removeprefix("DIMENSIONTYPE.")
+    kind = str(plain_value(scale.attrs.get("dimension_type", "UNKNOWN")))
+    kind = kind.upper().removeprefix("DIMENSIONTYPE.")
     if kind in {"UNKNOWN", "-1"}:
         notes.append(f"{scale.name} has no dimension_type; it is taken as spectroscopic")
     dimension = Dimension(name, text_of(scale, "units"), scale[()])
