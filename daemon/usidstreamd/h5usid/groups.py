@@ -59,8 +59,10 @@ def _group_numbers(h5_group: Any, base: str) -> set[int]:
 
 
 def _is_group(h5_group: Any, name: str) -> bool:
-    leads_somewhere = name in h5_group  # h5py raises for a link that does not
-    return leads_somewhere and h5_group.get(name, getclass=True) is h5py.Group
+    try:
+        return h5_group.get(name, getclass=True) is h5py.Group
+    except (KeyError, RuntimeError, OSError):  # a link that leads nowhere
+        return False
 
 
 def create_indexed_group(h5_parent_group: Any, base_name: str) -> Any:
