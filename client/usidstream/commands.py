@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from . import Scan, ScanResult, connect, wire
-from .errors import LayoutError, UsidstreamError
+from .errors import BlockError, LayoutError, UsidstreamError
 from .feeds import load_feed
 from .feeds.faults import parse_fault
 from .feeds.simulate import run as run_feed
@@ -32,14 +33,21 @@ ToOption = Annotated[str, typer.Option("--to", help="The daemon's endpoint.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and no progress.")]
 
 
+class Order(StrEnum):
+    """The orders in which a simulated instrument visits its positions."""
+
+    RASTER = "raster"
+    SERPENTINE = "serpentine"
+    RANDOM = "random"
+
+
 def run() -> int:
     """Run the command line; return its exit code."""
     try:
         app()
-    except LayoutError as error:
-        return _complain(error, EXIT_WRONG_USE)
     except UsidstreamError as error:
-        return _complain(error, EXIT_FAULT)
+        wrong_use = isinstance(error, ValueError) and not isinstance(error, BlockError)
+        return _complain(error, EXIT_WRONG_USE if wrong_use else EXIT_FAULT)
     return 0
 
 
@@ -54,8 +62,8 @@ def simulate(
         str, typer.Argument(help="afm, be, raman, 4dstem, timeseries, or a layout's TOML file.")
     ],
     to: ToOption = DEFAULT_ENDPOINT,
-    rate: Annotated[float | None, typer.Option(help="Pixels per second.")] = None,
-    order: Annotated[str, typer.Option(help="raster, serpentine or random.")] = "raster",
+    rate: Annotated[float | None, typer.Option(help="Pixels per second.", min=1e-6)] = None,
+    order: Annotated[Order, typer.Option(help="How the instrument moves.")] = Order.RASTER,
     size: Annotated[str | None, typer.Option(help="Such as 64x64, fastest first.")] = None,
     seed: Annotated[int, typer.Option(help="Chooses the sample and its noise.")] = 0,
     fault: Annotated[
@@ -75,7 +83,7 @@ def simulate(
             summary = run_feed(
                 scan,
                 feed,
-                order=order,
+                order=order.value,
                 rate_per_s=rate,
                 faults=faults,
                 seed=seed,
@@ -100,6 +108,8 @@ def replay(
         client.open_scan(recording.layout, file=source.stem) as scan,
     ):
         _announce(scan, quiet=as_json)
+        for note in recording.notes:
+            print(f"note: {note}", file=sys.stderr)
         with show_progress(source.stem, quiet=as_json) as advance:
             recording.send(scan, progress=advance)
     _print_result(scan, as_json)

@@ -158,6 +158,9 @@ ERRORS: Mapping[str, ErrorSpec] = MappingProxyType(
         "internal_error": ErrorSpec("The daemon met a fault of its own.", "Please report it."),
         # met by the client alone
         "timeout": ErrorSpec("It took longer than the caller allowed.", "Call again.", True),
+        "bad_source": ErrorSpec(
+            "A file cannot be replayed.", "The message says what is wrong with it."
+        ),
         "closed": ErrorSpec("The client is closed.", "Connect again.", fatal=True),
         "delivery_failed": ErrorSpec(
             "The client's own delivery stopped.", "Open the scan again with its id.", fatal=True

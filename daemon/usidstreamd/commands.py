@@ -78,7 +78,7 @@ def serve(
 def demo(
     data_dir: DataDirOption = Path("usidstream-data"),
     preset_name: Annotated[str, typer.Option("--preset", help="The simulated instrument.")] = "be",
-    rate: Annotated[float | None, typer.Option(help="Pixels per second.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Pixels per second.", min=1e-6)] = None,
 ) -> None:
     """Run a daemon and a simulated scan; end with the finished file's tree and path."""
     config = configuration.load(
