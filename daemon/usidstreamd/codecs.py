@@ -430,20 +430,30 @@ class BitshuffleLz4:
     def decode(self, data: bytes, chunk_shape: ChunkShape) -> Elements:
         """See `Codec.decode`."""
         itemsize, n_elements = self._dtype.itemsize, chunk_shape[0] * chunk_shape[1]
-        if len(data) < 12 or int.from_bytes(data[:8], "big") != n_elements * itemsize:
-            raise ValueError(f"no bitshuffle chunk of {n_elements * itemsize} bytes.")
+        block_elements = self._check_blocks(data, n_elements)
         blocks = np.frombuffer(data, np.uint8)[12:]
         plain = np.empty(n_elements * itemsize, np.uint8)
         used = self._library.bshuf_decompress_lz4(
-            blocks.ctypes.data,
-            plain.ctypes.data,
-            n_elements,
-            itemsize,
-            int.from_bytes(data[8:12], "big") // itemsize,
+            blocks.ctypes.data, plain.ctypes.data, n_elements, itemsize, block_elements
         )
         if used != blocks.nbytes:
             raise ValueError(f"bitshuffle decoded {used} of {blocks.nbytes} bytes.")
         return plain.view(self._dtype).reshape(chunk_shape)
+
+    def _check_blocks(self, data: bytes, n_elements: int) -> int:
+        """Return the elements of a block, once the lengths fit: the library trusts them."""
+        itemsize = self._dtype.itemsize
+        nbytes, block_nbytes = int.from_bytes(data[:8], "big"), int.from_bytes(data[8:12], "big")
+        block_elements = block_nbytes // itemsize
+        if nbytes != n_elements * itemsize or not block_elements or block_elements % 8:
+            raise ValueError(f"no bitshuffle chunk of {n_elements * itemsize} bytes.")
+        n_blocks, rest = divmod(n_elements, block_elements)
+        end = 12
+        for _ in range(n_blocks + (rest >= 8)):
+            end += 4 + int.from_bytes(data[end : end + 4], "big")
+        if end + rest % 8 * itemsize != len(data):
+            raise ValueError(f"the bitshuffle blocks do not fit in {len(data)} bytes.")
+        return block_elements
 
 
 @cache
