@@ -190,3 +190,22 @@ def test_the_tree_can_show_main_datasets_only(h5_raw, capsys):
     assert "source_main" in shown
     assert "Misc" in shown
     assert "Ancillary" not in shown
+
+
+def test_a_dictionary_becomes_a_group(h5_file):
+    write = usid.hdf_utils.write_dict_to_h5_group
+    h5_group = write(h5_file, {"a": 4, "b": {"c": 2.5}}, "meta data")
+    assert (h5_group.name, h5_group.attrs["a"], h5_group["b"].attrs["c"]) == ("/meta_data", 4, 2.5)
+    assert write(h5_file, {}, "empty") is None
+    h5_file.create_dataset("dset", data=1)
+    for arguments, error in (
+        ((h5_file["dset"], {"a": 1}, "new"), TypeError),
+        ((h5_file, ["no", "dict"], "new"), TypeError),
+        ((h5_file, {"a": 1}, [1, 4]), TypeError),
+        ((h5_file, {"a": 1}, "   "), ValueError),
+        ((h5_file, {"a": 1}, "dset"), ValueError),
+        ((h5_file, {"a": 1, "b": {"c": object()}}, "new"), TypeError),
+    ):
+        with pytest.raises(error):
+            write(*arguments)
+    assert sorted(h5_file) == ["dset", "meta_data"]

@@ -1,13 +1,14 @@
-"""Groups with running numbers: ``Measurement_000``, ``Measurement_001`` and so on."""
+"""Groups: with running numbers, as ``Measurement_000``, or made from a dictionary."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import h5py
 
-from .attributes import write_book_keeping_attrs
+from .attributes import write_book_keeping_attrs, write_simple_attrs
 from .checks import require_editable, require_group, require_text, say
 from .undo import all_or_nothing
 
@@ -92,3 +93,42 @@ def create_indexed_group(h5_parent_group: Any, base_name: str) -> Any:
         h5_group = h5_parent_group.create_group(name)
         write_book_keeping_attrs(h5_group)
     return h5_group
+
+
+def write_dict_to_h5_group(h5_group: Any, metadata: Mapping[str, Any], group_name: str) -> Any:
+    """Create a group that holds a dictionary as attributes, inner dictionaries as groups in it.
+
+    Parameters
+    ----------
+    h5_group : h5py.File or h5py.Group
+        Where the group is created.
+    metadata : dict
+    group_name : str
+        Blanks become ``_``.
+
+    Returns
+    -------
+    h5py.Group
+        None, and nothing is created, for an empty dictionary.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another kind, or HDF5 cannot hold a value; the message names its key.
+    ValueError
+        If the name is empty or taken, or the file cannot be written to.
+    """
+    require_group(h5_group, "h5_group")
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata should be a dictionary, not {type(metadata).__name__}")
+    name = require_text(group_name, "group_name").replace(" ", "_")
+    if not metadata:
+        return None
+    require_editable(h5_group, "h5_group")
+    if name in h5_group:
+        raise ValueError(f"{h5_group.name} already has a member named {name!r}")
+    with all_or_nothing() as created:
+        created.add(h5_group, name)
+        h5_new = h5_group.create_group(name)
+        write_simple_attrs(h5_new, metadata)
+    return h5_new

@@ -12,7 +12,7 @@ from .conformity import (
 )
 from .copying import copy_attributes, copy_dataset, copy_linked_objects
 from .duplicates import copy_main_attributes, create_empty_dataset
-from .groups import assign_group_index, create_indexed_group
+from .groups import assign_group_index, create_indexed_group, write_dict_to_h5_group
 from .lazy import lazy_load_array
 from .links import (
     check_and_link_ancillary,
@@ -71,6 +71,7 @@ __all__ = [
     "validate_h5_objs_in_same_h5_file",
     "validate_main_dset",
     "write_book_keeping_attrs",
+    "write_dict_to_h5_group",
     "write_ind_val_dsets",
     "write_main_dataset",
     "write_reduced_anc_dsets",

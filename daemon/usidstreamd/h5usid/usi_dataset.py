@@ -302,6 +302,8 @@ class USIDataset(h5py.Dataset):  # type: ignore[misc]  # h5py has no types
             raise ValueError(f"a picture has one or two dimensions, slice those left: {names}")
         return draw_values(data.squeeze(), left, self.name, self.data_descriptor)
 
+    visualize = plot  # pyUSID's name for it
+
     def __plot_points(self, picks: dict[str, Any]) -> Any:
         rows, columns = self._get_pos_spec_slices(picks)
         data = read_crossing(self, rows, columns)
