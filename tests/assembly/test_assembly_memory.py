@@ -272,6 +272,21 @@ def test_a_full_disk_loses_nothing() -> None:
     np.testing.assert_array_equal(tile.array, expected(0, 16))
 
 
+def test_a_full_disk_of_one_scan_does_not_stop_another() -> None:
+    pool = BufferPool(2 * TILE_NBYTES)
+    first, second = assembly_of(pool, broken := CountingScratch()), assembly_of(pool)
+    place(first, rows_of(0, 1))
+    place(second, rows_of(0, 1))
+
+    def no_space(slot: int, offset: int, data: np.ndarray) -> None:
+        raise OSError(28, "No space left on device")
+
+    broken.write = no_space
+    place(second, rows_of(16, 1))
+    assert parked_tiles(first) == []
+    assert parked_tiles(second) == [0]
+
+
 def test_a_scratch_that_cannot_be_read_keeps_the_tile_parked() -> None:
     scratch, pool = CountingScratch(), BufferPool(TILE_NBYTES)
     assembly = assembly_of(pool, scratch)

@@ -58,8 +58,9 @@ class Placement:
 
         Raises
         ------
-        OSError
-            The scratch could not be written. Nothing is lost: the step can be repeated.
+        Exception
+            What the scratch raised that could not be written or read. Nothing is lost: the step
+            can be repeated.
         """
         parts = self._parts
         while parts:

@@ -45,9 +45,9 @@ def span(start: int, stop: int) -> int:
     return ((1 << (stop - start)) - 1) << start
 
 
-def true_runs(flags: Bools) -> list[tuple[int, int]]:
-    """Return the half-open runs of True."""
-    edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
+def true_runs(flags: Bools, first: int = 0) -> list[tuple[int, int]]:
+    """Return the half-open runs of True, counting from ``first``."""
+    edges = np.flatnonzero(np.diff(flags, prepend=False, append=False)) + first
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 

@@ -43,11 +43,16 @@ class BufferPool:
         self._latest: Holder | None = None
 
     def take(self, nbytes: int) -> Buffer | None:
-        """Return a buffer with any content, or None until one in use is given back."""
+        """Return a buffer with any content, or None until one in use is given back.
+
+        Raises
+        ------
+        Exception
+            What a holder raised that could not park, if no other could either.
+        """
         while self.in_use_bytes and self.in_use_bytes + nbytes > self.budget_bytes:
-            if not self._holders:
+            if not self._park_one():
                 return None
-            next(iter(self._holders)).park()
         spare = self._spare.get(nbytes)
         if spare:
             self._spare_bytes -= nbytes
@@ -77,6 +82,20 @@ class BufferPool:
         self._holders.pop(holder, None)
         if self._latest is holder:
             self._latest = None
+
+    def _park_one(self) -> bool:
+        """Ask holders to park until one does. The disk of one scan must not stop another."""
+        failure: Exception | None = None
+        for holder in tuple(self._holders):
+            try:
+                holder.park()
+            except Exception as error:  # noqa: BLE001  # raised below if nobody can park
+                failure = failure or error
+            else:
+                return True
+        if failure is not None:
+            raise failure
+        return False
 
     def _shrink_spare(self, allowed_bytes: int) -> None:
         """Let go of spare buffers, which have the wrong size, until they fit what is allowed."""

@@ -8,7 +8,6 @@ made from it when they are asked for. Pure functions of a grid, the flags of com
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -74,11 +73,10 @@ def position_ranges(
     for lo in range(0, grid.n_rows, SLAB_POSITIONS):
         hi = min(lo + SLAB_POSITIONS, grid.n_rows)
         states = positions_state(grid, complete_tiles, coverages, lo, hi)
-        for start, stop in true_runs((states == COMPLETE) == complete):
-            if ranges and ranges[-1][1] == lo + start:
-                ranges[-1] = ranges[-1][0], lo + stop
-            else:
-                ranges.append((lo + start, lo + stop))
+        found = true_runs((states == COMPLETE) == complete, lo)
+        if ranges and found and ranges[-1][1] == found[0][0]:
+            found[0] = ranges.pop()[0], found[0][1]
+        ranges += found
     return ranges
 
 
@@ -159,36 +157,45 @@ def _band_segments(
     """Yield (row, row end, column runs) of a band's partial rows, rows of equal runs together."""
     top = i * grid.tile_rows
     n_rows = min(grid.tile_rows, grid.n_rows - top)
-    whole = [
-        (j * grid.tile_cols, min((j + 1) * grid.tile_cols, grid.n_cols))
-        for j in np.flatnonzero(complete).tolist()
-    ]
-    labelled = {j: _labelled_rows(grid, tile) for j, tile in open_tiles.items()}
-    changes = np.zeros(n_rows - 1, np.bool_)
-    for labels, _ in labelled.values():
-        changes |= labels[1:] != labels[:-1]
-    bounds = [0, *(np.flatnonzero(changes) + 1).tolist(), n_rows]
-    for start, stop in pairwise(bounds):
-        held = list(whole)
-        for j, (labels, runs) in labelled.items():
-            left = j * grid.tile_cols
-            held += [(left + a, left + b) for a, b in runs[int(labels[start])]]
-        runs_held = _joined(held)
-        if runs_held and runs_held != [(0, grid.n_cols)]:
-            yield top + start, top + stop, runs_held
+    whole = np.flatnonzero(complete).tolist()
+    partial = np.full(n_rows, bool(whole))
+    if open_tiles:
+        partial = _band_states(grid, len(whole), list(open_tiles.values())) == PARTIAL
+    if not partial.any():
+        return
+    left = {j: j * grid.tile_cols for j in (*whole, *open_tiles)}
+    held_by_all = [(left[j], min(left[j] + grid.tile_cols, grid.n_cols)) for j in whole]
+    held_rows = {j: _HeldRows(grid, tile) for j, tile in open_tiles.items()}
+    changes = np.diff(partial)
+    for rows in held_rows.values():
+        changes |= rows.changes
+    bounds = np.array([0, *(np.flatnonzero(changes) + 1).tolist(), n_rows])
+    for k in np.flatnonzero(partial[bounds[:-1]]).tolist():
+        start, stop = int(bounds[k]), int(bounds[k + 1])
+        held = list(held_by_all)
+        for j, rows in held_rows.items():
+            held += [(left[j] + col, left[j] + col_end) for col, col_end in rows.runs(start)]
+        yield top + start, top + stop, _joined(held)
 
 
-def _labelled_rows(
-    grid: TileGrid, tile: TileCoverage
-) -> tuple[npt.NDArray[Any], Mapping[int, Runs]]:
-    """Return a label for each row of a tile, and the runs of columns that a label stands for."""
-    if not grid.by_columns:
-        return tile.labelled_lines()
-    mask = tile.mask()
-    _, firsts, labels = np.unique(
-        np.packbits(mask, axis=0), axis=1, return_index=True, return_inverse=True
-    )
-    return labels.reshape(-1), {k: true_runs(mask[:, at]) for k, at in enumerate(firsts.tolist())}
+class _HeldRows:
+    """Which columns of an open tile each row holds.
+
+    Attributes
+    ----------
+    changes
+        Boolean array (rows - 1): whether a row may hold other columns than the row before it.
+    """
+
+    def __init__(self, grid: TileGrid, tile: TileCoverage) -> None:
+        if grid.by_columns:
+            mask = tile.mask()
+            self.changes: Bools = (mask[:, 1:] != mask[:, :-1]).any(axis=0)
+            self.runs: Callable[[int], Runs] = lambda row: true_runs(mask[:, row])
+        else:
+            labels, runs = tile.labelled_lines()
+            self.changes = labels[1:] != labels[:-1]
+            self.runs = lambda row: runs[int(labels[row])]
 
 
 def _joined(runs: Runs) -> Runs:
@@ -221,8 +228,8 @@ def _held_rects(
     top = i * grid.tile_rows
     bottom = min(top + grid.tile_rows, grid.n_rows)
     held = [
-        Rect(top + start, top + stop, 0, grid.n_cols)
-        for start, stop in true_runs(states[top:bottom] == COMPLETE)
+        Rect(start, stop, 0, grid.n_cols)
+        for start, stop in true_runs(states[top:bottom] == COMPLETE, top)
     ]
     for row, row_end, col, col_end in ranges[
         (ranges[:, 0] < bottom) & (ranges[:, 1] > top)
