@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from usidstreamd import codecs
-from usidstreamd.codecs import CodecUnavailable, Gzip, Uncompressed
+from usidstreamd.codecs import CodecUnavailable, bitshuffle, deflate, gzip
+from usidstreamd.codecs.chunk import Uncompressed
+from usidstreamd.codecs.gzip import Gzip
 
 DTYPES = (
     "i1", "u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8", "<c8", "<c16",
@@ -27,10 +29,10 @@ needs_hdf5plugin = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(params=list(codecs.DEFLATE_BACKENDS))
-def backend(request: pytest.FixtureRequest) -> codecs.DeflateBackend:
+@pytest.fixture(params=list(deflate.DEFLATE_BACKENDS))
+def backend(request: pytest.FixtureRequest) -> deflate.DeflateBackend:
     try:
-        return codecs.DEFLATE_BACKENDS[request.param]()
+        return deflate.DEFLATE_BACKENDS[request.param]()
     except ImportError as error:
         pytest.skip(f"{error}; it is one of several backends")
 
@@ -80,7 +82,7 @@ def read_through_hdf5(path: Path, elements: np.ndarray, codec: codecs.Codec) -> 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("make", [noise, constant, smooth])
 def test_a_stock_reader_decodes_gzip(
-    tmp_path: Path, backend: codecs.DeflateBackend, dtype: object, shuffle: bool, make: object
+    tmp_path: Path, backend: deflate.DeflateBackend, dtype: object, shuffle: bool, make: object
 ) -> None:
     dtype = np.dtype(dtype)
     elements = make(SHAPE, dtype)
@@ -108,7 +110,7 @@ def test_a_stock_reader_reads_uncompressed(tmp_path: Path, dtype: object) -> Non
 
 @pytest.mark.parametrize("plane_nbytes", [1, 65534, 65535, 65536, 131070, 200000])
 def test_noise_is_stored_in_blocks_of_any_length(
-    backend: codecs.DeflateBackend, plane_nbytes: int
+    backend: deflate.DeflateBackend, plane_nbytes: int
 ) -> None:
     dtype = np.dtype("<f8")
     chunk = noise((plane_nbytes, 1), dtype)
@@ -171,9 +173,18 @@ def test_planes_are_chosen_anew_when_the_data_changes() -> None:
     for _ in range(5):
         codec.encode(noise((128, 64), np.dtype("<u4")), (128, 64))
     flat = np.zeros((128, 64), "<u4")
-    sizes = [len(codec.encode(flat, flat.shape)) for _ in range(codecs.RESAMPLE_CHUNKS)]
+    sizes = [len(codec.encode(flat, flat.shape)) for _ in range(gzip.RESAMPLE_CHUNKS)]
     assert sizes[0] > flat.nbytes
     assert sizes[-1] < 200
+
+
+def test_planes_are_chosen_for_each_column_of_chunks() -> None:
+    """A spectrum's flank and its peak differ, and their chunks come in turn."""
+    codec = codecs.choose("gzip", None, np.dtype("<u4"))
+    flat, rough = np.zeros((128, 64), "<u4"), noise((128, 64), np.dtype("<u4"))
+    for _ in range(3):
+        assert len(codec.encode(flat, flat.shape, 0)) < 200
+        assert rough.view(np.uint8)[:, 0::4].tobytes() in codec.encode(rough, rough.shape, 64)
 
 
 def test_a_dark_corner_does_not_decide_for_the_frame() -> None:
@@ -225,19 +236,19 @@ def test_damaged_bytes_are_refused(compression: str) -> None:
 
 
 def test_the_fastest_backend_that_is_there_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> codecs.DeflateBackend:
+    def missing() -> deflate.DeflateBackend:
         raise ImportError("not here")
 
-    codecs._best_backend.cache_clear()
+    deflate.best_backend.cache_clear()
     try:
-        monkeypatch.setitem(codecs.DEFLATE_BACKENDS, "isal", missing)
-        monkeypatch.setitem(codecs.DEFLATE_BACKENDS, "deflate", missing)
+        monkeypatch.setitem(deflate.DEFLATE_BACKENDS, "isal", missing)
+        monkeypatch.setitem(deflate.DEFLATE_BACKENDS, "deflate", missing)
         assert codecs.deflate_backend() == "zlib"
         codec = codecs.choose("gzip", None, np.dtype("<f4"))
         chunk = smooth((8, 8), np.dtype("<f4"))
         np.testing.assert_array_equal(codec.decode(codec.encode(chunk, (8, 8)), (8, 8)), chunk)
     finally:
-        codecs._best_backend.cache_clear()
+        deflate.best_backend.cache_clear()
 
 
 def test_an_unknown_compression_is_refused() -> None:
@@ -248,7 +259,7 @@ def test_an_unknown_compression_is_refused() -> None:
 
 def test_a_missing_plugin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    codecs._bitshuffle_library.cache_clear()
+    bitshuffle.bitshuffle_library.cache_clear()
     with pytest.raises(CodecUnavailable, match="hdf5plugin") as refused:
         codecs.choose("bitshuffle-lz4", None, np.dtype("<f4"))
     assert "pip install 'usidstream[plugins]'" in refused.value.hint
