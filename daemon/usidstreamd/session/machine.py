@@ -60,7 +60,7 @@ from .events import (
     SuspendRequested,
 )
 from .intake import Intake, SessionLimits
-from .peers import Roster, superseded
+from .peers import Peer, Roster, superseded
 from .replies import (
     coverage_report,
     error_message,
@@ -357,10 +357,14 @@ class Session:
     # -- the end
 
     def _on_finish(self, event: FinishRequested, now: float) -> list[Action]:
-        if self.state in _CONCLUDED or self._conclusion.ending is Ending.ABORT:
-            self._conclusion.await_result(event.peer)
-            return []
-        peer = self._roster.require_opener(event.peer, "finish")
+        if self.state not in _CONCLUDED:
+            peer = self._roster.require_opener(event.peer, "finish")
+            if self._conclusion.ending is not Ending.ABORT:
+                return self._begin_finish(peer, event, now)
+        self._conclusion.await_result(event.peer)
+        return []
+
+    def _begin_finish(self, peer: Peer, event: FinishRequested, now: float) -> list[Action]:
         self._intake.refuse_low_seq(peer, event.seq, "finish")
         late_s = now + self.limits.join_timeout_s
         self._conclusion.ask_finish(event.peer, event.seq, event.attrs, late_s)
