@@ -84,11 +84,12 @@ def _draw_parts(
     except ImportError as error:
         raise ImportError("pictures need matplotlib: pip install usidstream[plot]") from error
     parts = parts_of(values)
-    figure, axes = plt.subplots(nrows=len(parts), squeeze=False, figsize=(6, 4.5 * len(parts)))
+    figure, axes = plt.subplots(
+        nrows=len(parts), squeeze=False, figsize=(6, 4.5 * len(parts)), layout="constrained"
+    )
     for axis, (name, part) in zip(axes.flat, parts.items(), strict=True):
         draw(axis, part, _part_label(name, label))
         axis.set_title(f"{title}\n({name})" if name else title, pad=15)
-    figure.tight_layout()
     return figure, axes[0, 0] if len(parts) == 1 else axes[:, 0]
 
 
@@ -108,7 +109,7 @@ def _draw_map(dimensions: list[Dimension], axis: Any, values: Array, label: str)
     image = axis.imshow(
         values.astype(np.float64), origin="lower", aspect=_aspect(upwards, rightwards)
     )
-    axis.figure.colorbar(image, ax=axis, label=label)
+    _draw_bar(axis, image, label)
     for dimension, set_ticks, set_label in (
         (rightwards, axis.set_xticks, axis.set_xlabel),
         (upwards, axis.set_yticks, axis.set_ylabel),
@@ -131,11 +132,16 @@ def _draw_cloud(dimensions: list[Dimension], axis: Any, values: Array, label: st
     powers = [_exponent(dimension.values) for dimension in dimensions]
     right, up = (dim.values / 10**power for dim, power in zip(dimensions, powers, strict=True))
     points = axis.scatter(right, up, c=values, s=12)
-    axis.figure.colorbar(points, ax=axis, label=label)
+    _draw_bar(axis, points, label)
     axis.set_xlabel(_axis_label(dimensions[0], powers[0]))
     axis.set_ylabel(_axis_label(dimensions[1], powers[1]))
     if dimensions[0].units == dimensions[1].units:
         axis.set_aspect("equal")
+
+
+def _draw_bar(axis: Any, mapped: Any, label: str) -> None:
+    """Draw a colour bar just as high as the picture, whatever the picture's aspect."""
+    axis.figure.colorbar(mapped, cax=axis.inset_axes([1.03, 0, 0.04, 1]), label=label)
 
 
 def _exponent(values: Array) -> int:
