@@ -1,0 +1,33 @@
+"""The sender's state, pure: no socket, no thread, no clock.
+
+`Delivery` is one scan's, `Link` the connection's, `Lane` gathers single pixels in blocks, `conform`
+checks a caller's data, `Coverage` and `Payload` are what they speak of.
+"""
+
+from .conform import MainShape
+from .coverage import Coverage, Rows
+from .lane import DIRECT_ROW_BYTES, Lane
+from .link import Link, LinkState, Step
+from .payload import Payload, as_bytes, scattered
+from .state import RETAIN_LIMIT_BYTES, Delivery, Goal, Outbound, State, read_coverage, to_exception
+
+__all__ = [
+    "DIRECT_ROW_BYTES",
+    "RETAIN_LIMIT_BYTES",
+    "Coverage",
+    "Delivery",
+    "Goal",
+    "Lane",
+    "Link",
+    "LinkState",
+    "MainShape",
+    "Outbound",
+    "Payload",
+    "Rows",
+    "State",
+    "Step",
+    "as_bytes",
+    "read_coverage",
+    "scattered",
+    "to_exception",
+]

@@ -1,0 +1,203 @@
+"""Gathering single pixels in blocks.
+
+A lane serves a fixed choice of mains that are written together: one block for each of them comes
+out of it. It knows rows, staging buffers and when a block is full; it must never know clocks, locks
+or connections. `put` is the path of every pixel and costs about a microsecond: its one comparison,
+``row == next_row``, is made by the caller, because ``next_row`` is None whenever anything at all
+needs attention (no open block, the end of a run, a row that is covered already).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import conform
+from .conform import Array, MainShape
+from .payload import Payload, as_bytes, scattered
+
+TARGET_BLOCK_BYTES = 256 * 1024
+MAX_BLOCK_ROWS = 16384
+MAX_VIEWS_COUNT = 4096
+"""Rows of a block whose main has several elements a row: each row keeps a view of its own."""
+DIRECT_ROW_BYTES = 64 * 1024
+"""A row from this size on is a block of its own: gathering would only copy it twice."""
+MIN_RUN_BYTES = 16 * 1024
+"""A run of rows at least this long is sent on its own when the rows jump; a shorter one becomes
+part of a scattered block, since tiny blocks cost more than row numbers."""
+
+# What a memoryview says when values are not plainly of its format and shape; the warning is older
+# numpy's, where warnings are errors, about an array that stands for a single number.
+_NOT_PLAIN = (TypeError, ValueError, NotImplementedError, DeprecationWarning)
+
+
+class _Stage:
+    """The staging buffer of one main: an array (capacity, n_cols) and views of each row."""
+
+    def __init__(self, main: MainShape, capacity: int) -> None:
+        self.main = main
+        self.array: Array = np.empty((capacity, main.n_cols), dtype=main.dtype)
+        # A memoryview takes a value of exactly its own format, and takes it in a third of the time
+        # of an array; everything else goes through `conform`.
+        self.narrow = main.n_cols == 1
+        self.cells = self.array.reshape(-1).data
+        self.slots = [] if self.narrow else [memoryview(row) for row in self.array]
+
+    def store(self, index: int, row: int, values: Any) -> None:
+        """Put any values that fit in a row; raise `BlockError` for others."""
+        array = values if type(values) is np.ndarray else None
+        main = self.main
+        if array is None or array.dtype != main.dtype or array.shape != (main.n_cols,):
+            array = conform.spectrum(main, row, values)
+        self.array[index] = array
+
+    def take(self, used: int) -> Array:
+        """Copy the used rows out, so that the buffer can be filled again at once."""
+        return self.array[:used].copy()
+
+
+class Lane:
+    """The open block of one choice of mains.
+
+    Parameters
+    ----------
+    mains
+        At least one.
+    max_bytes
+        Upper limit of a block of the widest main.
+    """
+
+    def __init__(self, mains: Sequence[MainShape], max_bytes: int = TARGET_BLOCK_BYTES) -> None:
+        self.mains = tuple(mains)
+        self.count = len(self.mains)
+        self.n_rows = self.mains[0].n_rows
+        widest = max(main.row_nbytes for main in self.mains)
+        target = min(max_bytes, TARGET_BLOCK_BYTES)
+        narrow = all(main.n_cols == 1 for main in self.mains)
+        most = MAX_BLOCK_ROWS if narrow else MAX_VIEWS_COUNT
+        self.capacity = max(1, min(target // widest, most, self.n_rows))
+        stages = [_Stage(main, self.capacity) for main in self.mains]
+        self._stages = stages
+        self._only = stages[0]
+        self._narrow = [(s.main.name, s.cells) for s in stages if s.narrow]
+        self._wide = [(s.main.name, s.slots) for s in stages if not s.narrow]
+        self.next_row: int | None = None
+        self.used = 0
+        self._generation = 0
+        self._ticked = 0
+        self._first = 0
+        self._stop = 0
+        self._numbers: list[int] | None = None
+        self._seen: set[int] = set()
+
+    @property
+    def nbytes(self) -> int:
+        """The most bytes that the open block can come to, row numbers included."""
+        return self.capacity * sum(main.row_nbytes + 8 for main in self.mains)
+
+    @property
+    def full(self) -> bool:
+        """Whether the open block must be taken before another row."""
+        return self.used == self.capacity
+
+    # ------------------------------------------------------------ the fast path
+
+    def put(self, spectrum: Any) -> None:
+        """Take the spectrum of row ``next_row`` of the only main."""
+        used = self.used
+        stage = self._only
+        try:
+            if stage.narrow:
+                stage.cells[used] = spectrum
+            else:
+                stage.slots[used][:] = spectrum
+        except _NOT_PLAIN:
+            stage.store(used, self.next_row or 0, spectrum)
+        self.used = used = used + 1
+        self.next_row += 1  # type: ignore[operator]  # the caller has compared it with a row
+        if self.next_row == self._stop:
+            self.next_row = None
+
+    def put_all(self, spectra: Mapping[str, Any]) -> None:
+        """Take the spectra of row ``next_row`` of every main of the lane."""
+        used = self.used
+        try:
+            for name, cells in self._narrow:
+                cells[used] = spectra[name]
+            for name, slots in self._wide:
+                slots[used][:] = spectra[name]
+        except _NOT_PLAIN:
+            self._store_all(self.next_row or 0, spectra)
+        self.used = used = used + 1
+        self.next_row += 1  # type: ignore[operator]  # the caller has compared it with a row
+        if self.next_row == self._stop:
+            self.next_row = None
+
+    # ------------------------------------------------------------ the path around it
+
+    def takes(self, row: int) -> bool:
+        """Whether the open block, which must not be empty, can take this row besides its others.
+
+        It cannot when it is full, when it holds the row already (the daemon must see the second
+        one apart, to refuse it alone), and when it is a long run that the row does not continue.
+        """
+        if self.full:
+            return False
+        if self._numbers is None:
+            first = self._first
+            if row == first + self.used:
+                return True
+            if first <= row < first + self.used:
+                return False
+            return self.used * self._only.main.row_nbytes < MIN_RUN_BYTES
+        return row not in self._seen
+
+    def begin(self, row: int, stop: int) -> None:
+        """Open a block at a row; the fast path may go on to, not including, ``stop``."""
+        self._first = row
+        self._stop = min(stop, row + self.capacity)
+        self._numbers = None
+        self._generation += 1
+
+    def place(self, row: int, spectra: Mapping[str, Any]) -> None:
+        """Take a row that `takes` accepts, or the first one after `begin`."""
+        self._store_all(row, spectra)
+        if self._numbers is None and row != self._first + self.used:
+            self._numbers = list(range(self._first, self._first + self.used))
+            self._seen = set(self._numbers)
+        if self._numbers is not None:
+            self._numbers.append(row)
+            self._seen.add(row)
+        self.used += 1
+        run = self._numbers is None and row + 1 < self._stop
+        self.next_row = row + 1 if run else None
+
+    def _store_all(self, row: int, spectra: Mapping[str, Any]) -> None:
+        for stage in self._stages:
+            stage.store(self.used, row, spectra[stage.main.name])
+
+    def take(self) -> list[Payload]:
+        """Close the open block and return it, one payload for each main."""
+        used, numbers = self.used, self._numbers
+        self.used, self.next_row, self._numbers = 0, None, None
+        if not used:
+            return []
+        rows = range(self._first, self._first + used) if numbers is None else numbers
+        return [_payload(stage.main, rows, stage.take(used)) for stage in self._stages]
+
+    def lingers(self) -> bool:
+        """At a tick: whether the open block was open at the tick before."""
+        if not self.used:
+            return False
+        before, self._ticked = self._ticked, self._generation
+        return before == self._generation
+
+
+def _payload(main: MainShape, rows: range | list[int], data: Array) -> Payload:
+    if isinstance(rows, range):
+        return Payload(
+            main.name, rows.start, len(rows), 0, main.n_cols, as_bytes(data), single=True
+        )
+    return scattered(main.name, rows, 0, main.n_cols, data, single=True)

@@ -1,0 +1,235 @@
+"""What was handed in and is not durable yet, in the order of its sequence numbers.
+
+Knows sequence numbers, credit and memory of one scan on one connection; must never know messages,
+clocks or why something is sent again. Sequence numbers are places in the queue, so that a new
+connection renumbers everything by starting from 1.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .coverage import Coverage
+from .payload import Payload
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One place in the sequence: a block, or attributes.
+
+    Parameters
+    ----------
+    content
+        A block's payload, or the attributes of an annotation; None once the daemon has refused the
+        entry: its place stays, for others have later numbers.
+    nbytes
+        What it counts in credit.
+    held
+        What it counts in memory.
+    ticket
+        Rises with every entry and never changes, unlike the sequence number.
+    again
+        The daemon may hold it, or part of it, already.
+    sent
+        It has been on the wire, in this or an earlier session.
+    retries
+        How often it was refused for a reason that a retry can mend.
+    """
+
+    content: Payload | Mapping[str, Any] | None
+    nbytes: int
+    held: int
+    ticket: int
+    again: bool = False
+    sent: bool = False
+    retries: int = 0
+
+
+@dataclass
+class Retention:
+    """The queue from the first entry that is not durable to the last that was handed in."""
+
+    entries: deque[Entry] = field(default_factory=deque)
+    first_seq: int = 1
+    held_bytes: int = 0
+    credit: int = 0
+    _next: int = 0
+    _highest: int = 0
+    _received: int = 0
+    _sent_bytes: int = 0
+    _tickets: int = 0
+    _out_of_order: bool = False
+
+    @property
+    def last_seq(self) -> int:
+        """The sequence number of the last entry handed in; 0 if there was none."""
+        return self.first_seq + len(self.entries) - 1
+
+    @property
+    def highest_sent(self) -> int:
+        """The highest sequence number that was on this connection."""
+        return self._highest
+
+    @property
+    def received(self) -> int:
+        """The sequence number up to which the daemon has everything."""
+        return self._received
+
+    @property
+    def all_received(self) -> bool:
+        """Whether the daemon has everything that was handed in."""
+        return self._received >= self.last_seq
+
+    @property
+    def last_ticket(self) -> int:
+        """The ticket of the entry handed in last."""
+        return self._tickets
+
+    @property
+    def oldest_ticket(self) -> int:
+        """The lowest ticket that is not durable; above `last_ticket` if all are."""
+        if not self.entries:
+            return self._tickets + 1
+        if not self._out_of_order:
+            return self.entries[0].ticket
+        return min(entry.ticket for entry in self.entries)
+
+    @property
+    def unsettled_sent(self) -> bool:
+        """Whether something is on its way that the daemon has not received."""
+        return self._received < self._highest
+
+    @property
+    def undurable_sent(self) -> bool:
+        """Whether something was sent that is not durable."""
+        return self._highest >= self.first_seq
+
+    def append(self, content: Payload | Mapping[str, Any], held: int, *, again: bool) -> Entry:
+        """Hand in an entry."""
+        self._tickets += 1
+        nbytes = content.nbytes if isinstance(content, Payload) else 0
+        entry = Entry(content, nbytes, held, self._tickets, again=again)
+        self._append(entry)
+        return entry
+
+    def _append(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        self.held_bytes += entry.held
+
+    def take(self) -> tuple[int, Entry] | None:
+        """Return the next entry to send with its sequence number, if there is one and credit."""
+        if self._next >= len(self.entries):
+            return None
+        entry = self.entries[self._next]
+        if self._sent_bytes + entry.nbytes > self.credit:
+            return None
+        seq = self.first_seq + self._next
+        self._next += 1
+        self._sent_bytes += entry.nbytes
+        self._highest = max(self._highest, seq)
+        entry.sent = True
+        return seq, entry
+
+    def acknowledge(self, received: int, durable: int, credit: int) -> bool:
+        """Take an ack; return whether anything moved on.
+
+        Raises
+        ------
+        ValueError
+            The ack covers what was never sent.
+        """
+        if max(received, durable) > self._highest:
+            raise ValueError(
+                f"the daemon acknowledged message {max(received, durable)}"
+                f" of {self._highest} that were sent"
+            )
+        moved = received > self._received or durable >= self.first_seq or credit > self.credit
+        self.credit = max(self.credit, credit)
+        self._received = max(self._received, received, durable)
+        while self.first_seq + self._next <= self._received:
+            self._sent_bytes += self.entries[self._next].nbytes
+            self._next += 1
+        while self.first_seq <= durable:
+            self._free_first()
+        return moved
+
+    def _free_first(self) -> None:
+        entry = self.entries.popleft()
+        self.first_seq += 1
+        self._next -= 1
+        self.held_bytes -= entry.held
+        self._out_of_order = self._out_of_order and bool(self.entries)
+
+    def go_back(self, seq: int) -> bool:
+        """Send again from ``seq`` on; return False where that asks for nothing that can be sent."""
+        if not self.first_seq <= seq <= self._highest:
+            return False
+        self._received = min(self._received, seq - 1)
+        while self.first_seq + self._next > seq:
+            self._next -= 1
+            self._sent_bytes -= self.entries[self._next].nbytes
+        return True
+
+    def find(self, seq: int) -> Entry | None:
+        """Return the entry at a sequence number, if it is retained and was not refused."""
+        if not self.first_seq <= seq <= self.last_seq:
+            return None
+        entry = self.entries[seq - self.first_seq]
+        return None if entry.content is None else entry
+
+    def drop(self, entry: Entry) -> None:
+        """Let the content of a refused entry go; its place in the sequence stays."""
+        entry.content = None
+        self.held_bytes -= entry.held
+        entry.held = 0
+
+    def resubmit(self, entry: Entry, content: Payload, *, again: bool) -> None:
+        """Hand in once more what a refused entry held, or a part, at the end of the sequence."""
+        self.drop(entry)
+        self._out_of_order = True
+        nbytes, retries = content.nbytes, entry.retries + 1
+        self._append(Entry(content, nbytes, nbytes, entry.ticket, again, retries=retries))
+
+    def restart(self, coverage: Mapping[str, Coverage], credit: int, max_bytes: int) -> None:
+        """Begin a new connection: drop what is covered, renumber the rest.
+
+        What was never sent is kept even where it is covered: that someone else has filled its place
+        is for the daemon to refuse and for the caller to know.
+        """
+        kept: deque[Entry] = deque()
+        for entry in self.entries:
+            if entry.content is not None and not _is_covered(entry, coverage):
+                entry.again = entry.again or entry.sent
+                kept.extend(_cut(entry, max_bytes))
+        self.entries = kept
+        self.held_bytes = sum(entry.held for entry in kept)
+        self.first_seq, self._next, self._highest = 1, 0, 0
+        self._received, self._sent_bytes = 0, 0
+        self.credit = credit
+
+    def clear(self) -> None:
+        """Let everything go."""
+        self.entries.clear()
+        self.first_seq, self._next, self.held_bytes = self._highest + 1, 0, 0
+
+
+def _is_covered(entry: Entry, coverage: Mapping[str, Coverage]) -> bool:
+    content = entry.content
+    if not isinstance(content, Payload) or not (entry.sent or entry.again):
+        return False
+    held = coverage.get(content.main)
+    return held is not None and content.held_by(held)
+
+
+def _cut(entry: Entry, max_bytes: int) -> Iterator[Entry]:
+    """Cut an entry that another daemon's smaller limit refuses."""
+    content = entry.content
+    if not isinstance(content, Payload) or content.nbytes <= max_bytes:
+        yield entry
+        return
+    for part in content.split(max_bytes):
+        nbytes = part.nbytes
+        yield replace(entry, content=part, nbytes=nbytes, held=nbytes)

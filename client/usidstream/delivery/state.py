@@ -1,0 +1,574 @@
+"""The sender's side of one scan: what to send next, what to keep, what to tell the caller.
+
+Pure: messages and the time come in, messages come out of `Delivery.take`. It knows the protocol; it
+must never know sockets, threads or clocks. `TRANSITIONS` is all there is about states: a message
+that has no entry for the present state came too late and changes nothing.
+
+The state is about the present connection; the *goal* (finish, leave, abort) is the caller's and
+outlives connections: whatever is lost with one is asked for again on the next.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import wire
+from ..errors import BlockError, DeliveryError, UsidstreamError, error_for
+from .coverage import Coverage
+from .payload import Payload
+from .retention import Entry, Retention
+
+RETAIN_LIMIT_BYTES = 96 << 20
+MAX_BLOCK_RETRIES = 3
+MAX_PENDING_ERRORS = 64
+COMMIT_REPEAT_S = 0.25
+ACK_REPEAT_S = 1.0
+OPEN_RETRY_S = 0.25
+OPEN_TIMEOUT_S = 60.0
+STALL_S = 5.0
+LONGEST_STALL_S = 60.0
+RESEND_QUIET_S = 1.0
+"""Every block behind a gap asks for the same resend; one answer to all of them is enough."""
+
+
+class State(Enum):
+    """Where the scan stands on the present connection."""
+
+    DETACHED = auto()
+    OPENING = auto()
+    POSTPONED = auto()
+    STREAMING = auto()
+    FINISHING = auto()
+    LEAVING = auto()
+    ABORTING = auto()
+    DONE = auto()
+    FAILED = auto()
+
+
+class Event(Enum):
+    """What moves it."""
+
+    LINK_UP = auto()
+    LINK_DOWN = auto()
+    OPENED = auto()
+    NOT_NOW = auto()
+    RETRY = auto()
+    FINISH = auto()
+    LEAVE = auto()
+    ABORT = auto()
+    DECLINED = auto()
+    ENDED = auto()
+    FAIL = auto()
+
+
+TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
+    {
+        (State.DETACHED, Event.LINK_UP): State.OPENING,
+        (State.DETACHED, Event.FAIL): State.FAILED,
+        (State.OPENING, Event.OPENED): State.STREAMING,
+        (State.OPENING, Event.NOT_NOW): State.POSTPONED,
+        (State.OPENING, Event.ENDED): State.DONE,
+        (State.OPENING, Event.LINK_DOWN): State.DETACHED,
+        (State.OPENING, Event.FAIL): State.FAILED,
+        (State.POSTPONED, Event.RETRY): State.OPENING,
+        (State.POSTPONED, Event.LINK_DOWN): State.DETACHED,
+        (State.POSTPONED, Event.FAIL): State.FAILED,
+        (State.STREAMING, Event.FINISH): State.FINISHING,
+        (State.STREAMING, Event.LEAVE): State.LEAVING,
+        (State.STREAMING, Event.ABORT): State.ABORTING,
+        (State.STREAMING, Event.ENDED): State.DONE,
+        (State.STREAMING, Event.LINK_DOWN): State.DETACHED,
+        (State.STREAMING, Event.FAIL): State.FAILED,
+        (State.FINISHING, Event.ENDED): State.DONE,
+        (State.FINISHING, Event.DECLINED): State.STREAMING,
+        (State.FINISHING, Event.ABORT): State.ABORTING,
+        (State.FINISHING, Event.LINK_DOWN): State.DETACHED,
+        (State.FINISHING, Event.FAIL): State.FAILED,
+        (State.LEAVING, Event.ENDED): State.DONE,
+        (State.LEAVING, Event.DECLINED): State.STREAMING,
+        (State.LEAVING, Event.LINK_DOWN): State.DETACHED,
+        (State.LEAVING, Event.FAIL): State.FAILED,
+        (State.ABORTING, Event.ENDED): State.DONE,
+        (State.ABORTING, Event.DECLINED): State.STREAMING,
+        (State.ABORTING, Event.LINK_DOWN): State.DETACHED,
+        (State.ABORTING, Event.FAIL): State.FAILED,
+    }
+)
+
+# States in which blocks may travel and acks are believed.
+_OPEN = frozenset({State.STREAMING, State.FINISHING, State.LEAVING})
+# Codes after which only a new connection helps.
+_RECONNECT_CODES = frozenset({"no_session", "not_joined", "shutting_down"})
+# Codes for which the first open is asked again instead of being refused to the caller.
+_PATIENT_CODES = frozenset({"recovering", "shutting_down"})
+# Codes that tell of the daemon's state and concern no request.
+_NOTICE_CODES = frozenset({"no_space"})
+
+
+class Goal(Enum):
+    """What the caller wants in the end."""
+
+    STREAM = auto()
+    FINISH = auto()
+    LEAVE = auto()
+    ABORT = auto()
+
+
+_GOAL_EVENTS: Mapping[Goal, Event] = MappingProxyType(
+    {Goal.FINISH: Event.FINISH, Goal.LEAVE: Event.LEAVE, Goal.ABORT: Event.ABORT}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """A block on its way: the message is made outside of any lock."""
+
+    scan: str
+    seq: int
+    payload: Payload
+    again: bool
+
+    def message(self) -> wire.Block:
+        """Return the message."""
+        block = self.payload
+        return wire.Block(
+            scan=self.scan,
+            main=block.main,
+            seq=self.seq,
+            row=block.row,
+            rows=block.rows,
+            col=block.col,
+            cols=block.cols,
+            crc=block.crc,
+            again=self.again,
+            frames=block.frames,
+        )
+
+
+@dataclass
+class Delivery:
+    """One scan's delivery.
+
+    Parameters
+    ----------
+    opening
+        ``open`` or ``join``: what makes the daemon listen, on every connection.
+    retain_limit_bytes
+        What may be held until it is durable.
+    """
+
+    opening: wire.Open | wire.Join
+    retain_limit_bytes: int = RETAIN_LIMIT_BYTES
+    state: State = State.DETACHED
+    goal: Goal = Goal.STREAM
+    opened: wire.Opened | None = None
+    result: wire.Finished | None = None
+    failure: UsidstreamError | None = None
+    declined: UsidstreamError | None = None
+    notice: str = ""
+    reconnect: str = ""
+    """Why the link must be made anew; the owner of the link clears it."""
+    durable_positions: int = 0
+    progress: int = 0
+    """Rises with every sign that something moved on."""
+    again: bool = False
+    """Every block may be there already, since the program sends a known scan again."""
+    reserved_bytes: int = 0
+    """Of the caller's open blocks, which are not handed in yet."""
+    max_block_bytes: int = wire.MAX_BLOCK_BYTES
+    kept: Retention = field(default_factory=Retention)
+    _outbox: deque[wire.Message] = field(default_factory=deque)
+    _pending: deque[UsidstreamError] = field(default_factory=deque)
+    _unnamed_errors: int = 0
+    _trusted: bool = False
+    _attrs: Mapping[str, Any] = field(default_factory=dict)
+    _reason: str = ""
+    _commit_ticket: int = 0
+    _ping_at: float = 0.0
+    _opening_since: float = 0.0
+    _open_at: float = 0.0
+    _quiet: tuple[int, float] = (0, 0.0)
+    _stall_at: float = 0.0
+    _stall_s: float = STALL_S
+
+    # ------------------------------------------------------------ from the caller
+
+    @property
+    def scan(self) -> str:
+        """The scan's id."""
+        return self.opening.scan
+
+    @property
+    def held_bytes(self) -> int:
+        """What counts against the limit."""
+        return self.kept.held_bytes + self.reserved_bytes
+
+    @property
+    def ended(self) -> bool:
+        """Whether the daemon has told the result."""
+        return self.state is State.DONE
+
+    @property
+    def troubled(self) -> bool:
+        """Whether the next call has something to raise."""
+        return self.failure is not None or bool(self._pending) or self._unnamed_errors > 0
+
+    def has_room(self, nbytes: int) -> bool:
+        """Whether so much more may be held; anything may when nothing is."""
+        return not self.held_bytes or self.held_bytes + nbytes <= self.retain_limit_bytes
+
+    def add_block(self, payload: Payload) -> None:
+        """Hand in a block; the caller has made sure of room."""
+        for part in payload.split(self.max_block_bytes):
+            self.kept.append(part, part.nbytes, again=self.again)
+
+    def annotate(self, attrs: Mapping[str, Any]) -> None:
+        """Hand in attributes."""
+        message = wire.Annotate(scan=self.scan, seq=wire.MAX_INT, attrs=dict(attrs))
+        nbytes = sum(len(frame) for frame in wire.encode(message))
+        self.kept.append(attrs, nbytes, again=False)
+
+    def want_durable(self) -> int:
+        """Ask for everything handed in to become durable; return the ticket to wait for."""
+        self._commit_ticket = self.kept.last_ticket
+        self._ping_at = 0.0
+        return self._commit_ticket
+
+    def is_durable(self, ticket: int) -> bool:
+        """Whether everything up to a ticket is."""
+        return self.kept.oldest_ticket > ticket
+
+    def aim(self, goal: Goal, attrs: Mapping[str, Any] | None = None, reason: str = "") -> None:
+        """Set the goal; `take` asks the daemon for it as soon as that is right."""
+        self.goal, self._attrs, self._reason = goal, attrs or {}, reason
+        self.declined = None
+        if goal is Goal.ABORT:
+            self.kept.clear()
+        else:
+            self.want_durable()
+
+    def take_error(self) -> UsidstreamError | None:
+        """Return an error about an earlier block, each once."""
+        if self._pending:
+            return self._pending.popleft()
+        if not self._unnamed_errors:
+            return None
+        count, self._unnamed_errors = self._unnamed_errors, 0
+        return BlockError(
+            f"{count} further messages were refused",
+            code="already_covered",
+            hint="Ask for the missing positions and send those.",
+        )
+
+    def fail(self, error: UsidstreamError) -> None:
+        """End the delivery for good."""
+        if self._move(Event.FAIL):
+            self.failure = error
+            self.kept.clear()
+            self._outbox.clear()
+            self.progress += 1
+
+    # ------------------------------------------------------------ from the link
+
+    def link_up(self, max_block_bytes: int, now: float) -> None:
+        """A connection is ready for messages about scans."""
+        self.max_block_bytes = max_block_bytes
+        if self._move(Event.LINK_UP):
+            self._open(now)
+
+    def link_down(self) -> None:
+        """The connection is gone, with all that was on its way."""
+        self._outbox.clear()
+        self._move(Event.LINK_DOWN)
+
+    def _open(self, now: float) -> None:
+        self._opening_since = now
+        self._outbox.append(self.opening)
+
+    def tick(self, now: float) -> None:
+        """Let time pass."""
+        if self.state is State.POSTPONED and now >= self._open_at:
+            self._move(Event.RETRY)
+            self._open(now)
+        elif self.state is State.OPENING and now >= self._opening_since + OPEN_TIMEOUT_S:
+            self.reconnect = f"no answer to {self.opening.type} within {OPEN_TIMEOUT_S:g} s"
+        elif self.state in _OPEN and self.kept.unsettled_sent and now >= self._stall_at:
+            self._stall_at = now + self._stall_s
+            self._stall_s = min(2 * self._stall_s, LONGEST_STALL_S)
+            self.kept.go_back(self.kept.received + 1)
+
+    def due_at(self) -> float | None:
+        """Return when `tick` or `take` has something to do, if time alone brings it."""
+        if self.state is State.POSTPONED:
+            return self._open_at
+        if self.state is State.OPENING:
+            return self._opening_since + OPEN_TIMEOUT_S
+        if self.state not in _OPEN:
+            return None
+        if not self.kept.entries:
+            return None
+        return min(self._ping_at, self._stall_at) if self.kept.unsettled_sent else self._ping_at
+
+    def take(self, now: float) -> wire.Message | Outbound | None:
+        """Return the next message to send, or None."""
+        if self._outbox:
+            return self._outbox.popleft()
+        if self.state not in _OPEN:
+            return None
+        if self._goal_is_ripe():
+            return self._ask_for_goal()
+        return self._next_entry(now) or self._next_ping(now)
+
+    def _next_entry(self, now: float) -> wire.Message | Outbound | None:
+        idle = not self.kept.unsettled_sent
+        taken = self.kept.take()
+        if taken is None:
+            return None
+        if idle:
+            self._stall_s = STALL_S
+            self._stall_at = now + self._stall_s
+            self._ping_at = now + ACK_REPEAT_S
+        seq, entry = taken
+        if isinstance(entry.content, Payload):
+            return Outbound(self.scan, seq, entry.content, entry.again)
+        # A refused entry keeps its place in the sequence with attributes that change nothing.
+        return wire.Annotate(scan=self.scan, seq=seq, attrs=dict(entry.content or {}))
+
+    def _wants_commit(self) -> bool:
+        """Whether someone waits for durability: a caller, or the memory that it would free."""
+        if not self.kept.undurable_sent:
+            return False
+        crowded = 2 * self.held_bytes > self.retain_limit_bytes
+        return crowded or self.kept.oldest_ticket <= self._commit_ticket
+
+    def _next_ping(self, now: float) -> wire.Message | None:
+        """Ask for the latest ack while anything is held: one may have been lost."""
+        if not self.kept.entries or now < self._ping_at:
+            return None
+        commit = self._wants_commit()
+        self._ping_at = now + (COMMIT_REPEAT_S if commit else ACK_REPEAT_S)
+        return wire.Ping(scan=self.scan, commit=commit)
+
+    def _goal_is_ripe(self) -> bool:
+        """Whether the daemon may be asked for the goal.
+
+        A finish waits until everything was received, so that a refused block is known, and can be
+        mended, before the scan is closed. A joiner leaves when all of its own is durable.
+        """
+        if (self.state, _GOAL_EVENTS.get(self.goal)) not in TRANSITIONS:
+            return False
+        if self.goal is Goal.FINISH:
+            return self.kept.all_received and not self._pending
+        return self.goal is Goal.ABORT or not self.kept.entries
+
+    def _ask_for_goal(self) -> wire.Message:
+        self._move(_GOAL_EVENTS[self.goal])
+        if self.goal is Goal.ABORT:
+            return wire.Abort(scan=self.scan, reason=self._reason)
+        seq = self.kept.last_seq
+        if self.goal is Goal.LEAVE:
+            return wire.Leave(scan=self.scan, seq=seq)
+        return wire.Finish(scan=self.scan, seq=seq, attrs=dict(self._attrs))
+
+    # ------------------------------------------------------------ from the daemon
+
+    def receive(self, message: wire.Message, now: float) -> None:
+        """Take a message about this scan."""
+        match message:
+            case wire.Ack():
+                self._on_ack(message, now)
+            case wire.Resend():
+                self._on_resend(message, now)
+            case wire.Opened():
+                self._on_opened(message, now)
+            case wire.Finished():
+                self._on_finished(message)
+            case wire.Error():
+                self._on_error(message, now)
+            case _:
+                return
+
+    def _on_opened(self, message: wire.Opened, now: float) -> None:
+        if self.state is not State.OPENING:
+            return
+        try:
+            coverage = read_coverage(message)
+        except UsidstreamError as error:
+            self.fail(error)
+            return
+        if self._has_forgotten(message):
+            self.fail(_forgotten(self.scan, self.durable_positions, message.positions))
+            return
+        self._move(Event.OPENED)
+        self.opened = self.opened or message
+        self.durable_positions = message.positions
+        self.kept.restart(coverage, message.credit, self.max_block_bytes)
+        self._quiet = (0, now)
+        self._ping_at = now
+        self.progress += 1
+
+    def _has_forgotten(self, message: wire.Opened) -> bool:
+        """Whether the daemon lacks what it had acknowledged as durable; nobody else has it now."""
+        anew = self._trusted and not message.resumed
+        return anew or message.positions < self.durable_positions
+
+    def _on_ack(self, message: wire.Ack, now: float) -> None:
+        if self.state not in _OPEN:
+            return
+        try:
+            moved = self.kept.acknowledge(message.received, message.durable, message.credit)
+        except ValueError as error:
+            self.fail(DeliveryError(str(error), code="delivery_failed"))
+            return
+        self.durable_positions = max(self.durable_positions, message.positions)
+        self._trusted = self._trusted or message.durable > 0
+        if moved:
+            self.progress += 1
+            self._stall_s = STALL_S
+            self._stall_at = now + self._stall_s
+        if not self._wants_commit():
+            self._ping_at = max(self._ping_at, now + ACK_REPEAT_S)
+
+    def _on_resend(self, message: wire.Resend, now: float) -> None:
+        if self.state not in _OPEN:
+            return
+        seq, until = self._quiet
+        if message.seq == seq and now < until and self.kept.received < seq:
+            return
+        if self.kept.go_back(message.seq):
+            self._quiet = (message.seq, now + RESEND_QUIET_S)
+
+    def _on_finished(self, message: wire.Finished) -> None:
+        if self.state is State.DONE or not self._move(Event.ENDED):
+            return
+        self.result = message
+        self.kept.clear()
+        self.progress += 1
+
+    def _on_error(self, message: wire.Error, now: float) -> None:
+        error = to_exception(message)
+        if message.seq:
+            self._on_refused(message.seq, error)
+        elif message.code in _RECONNECT_CODES:
+            self.reconnect = error.message
+        elif message.code in _NOTICE_CODES:
+            self.notice = error.message
+        elif self.state is State.OPENING:
+            self._on_not_opened(error, now)
+        elif error.fatal:
+            self.fail(error)
+        elif self._move(Event.DECLINED):
+            self.goal, self.declined = Goal.STREAM, error
+            self.progress += 1
+        elif self.state is not State.DONE:
+            self._remember(error)
+
+    def _on_not_opened(self, error: UsidstreamError, now: float) -> None:
+        patient = error.code in _PATIENT_CODES or (self.opened is not None and error.retryable)
+        if not patient:
+            self.fail(error)
+            return
+        self._move(Event.NOT_NOW)
+        self.notice = error.message
+        self._open_at = now + OPEN_RETRY_S
+
+    def _on_refused(self, seq: int, error: UsidstreamError) -> None:
+        """Settle a refused entry: silently again, in part, or as an error for the caller."""
+        entry = self.kept.find(seq) if self.state in _OPEN else None
+        if entry is None:
+            return
+        self.progress += 1
+        payload = entry.content
+        if error.fatal:
+            self.fail(error)
+        elif not isinstance(payload, Payload):
+            self.kept.drop(entry)
+            self._remember(error)
+        elif error.retryable and entry.retries < MAX_BLOCK_RETRIES:
+            # Nothing of a damaged block was stored; of any other that is not sure.
+            again = entry.again or error.code != "bad_checksum"
+            self.kept.resubmit(entry, payload, again=again)
+        else:
+            self._on_refused_block(entry, payload, error)
+
+    def _on_refused_block(self, entry: Entry, payload: Payload, error: UsidstreamError) -> None:
+        refused = payload
+        self.kept.drop(entry)
+        if payload.single and error.code == "already_covered":
+            hit = _rows_hit(payload, error.details.get("ranges"))
+            rest = payload.without(hit)
+            if hit.any() and rest is not None:
+                self.kept.resubmit(entry, rest, again=entry.again)
+                refused = payload.only(hit)
+        self._remember(_about_block(error, refused))
+
+    def _remember(self, error: UsidstreamError) -> None:
+        if len(self._pending) < MAX_PENDING_ERRORS:
+            self._pending.append(error)
+        else:
+            self._unnamed_errors += 1
+
+    def _move(self, event: Event) -> bool:
+        target = TRANSITIONS.get((self.state, event))
+        if target is None:
+            return False
+        self.state = target
+        return True
+
+
+def read_coverage(message: wire.Opened | wire.StatusReport) -> dict[str, Coverage]:
+    """Read each main's coverage."""
+    return {
+        main: Coverage(
+            wire.unpack_ranges(indices.get("complete"), message.frames, 2),
+            wire.unpack_ranges(indices.get("partial"), message.frames, 4),
+        )
+        for main, indices in message.coverage.items()
+    }
+
+
+def to_exception(message: wire.Error) -> UsidstreamError:
+    """Make the exception of an error message."""
+    details = {**message.details, "retryable": message.retryable, "operation": message.operation}
+    if message.scan:
+        details["scan"] = message.scan
+    return error_for(message.code, message.message, hint=message.hint, details=details)
+
+
+def _rows_hit(payload: Payload, ranges: Any) -> npt.NDArray[np.bool_]:
+    """Tell which rows of a refused block its error names; all of them if it names none."""
+    rows = payload.row_numbers()
+    hit = np.zeros(len(rows), dtype=np.bool_)
+    try:
+        table = np.asarray(ranges, dtype=np.int64).reshape(-1, 4)
+    except (TypeError, ValueError):
+        return ~hit
+    for start, stop in table[:, :2].tolist():
+        hit |= (rows >= start) & (rows < stop)
+    return hit if hit.any() else ~hit
+
+
+def _about_block(error: UsidstreamError, payload: Payload) -> UsidstreamError:
+    return error_for(
+        error.code,
+        f"an earlier block was refused ({payload.describe()}): {error.message}",
+        hint=error.hint,
+        details=error.details | payload.address(),
+    )
+
+
+def _forgotten(scan: str, before: int, after: int) -> DeliveryError:
+    return DeliveryError(
+        f"the daemon lacks what it had acknowledged as durable of scan {scan}:"
+        f" it holds {after} positions, and had {before}",
+        code="delivery_failed",
+        hint="Check that it runs with the same data directory; then resume the scan by its id.",
+    )
