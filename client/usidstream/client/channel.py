@@ -1,0 +1,435 @@
+"""One scan between its callers and the I/O thread: a lock around pure delivery.
+
+Everything here happens under ``lock``; ``changed`` wakes callers that wait. It knows lanes,
+delivery and time-outs; it must never know sockets. Whatever a call raises, it has taken nothing of
+what it was given, except where `add_rows` says so.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from .. import wire
+from ..delivery import (
+    RETAIN_LIMIT_BYTES,
+    Coverage,
+    Delivery,
+    Lane,
+    MainShape,
+    Outbound,
+    Payload,
+    Rows,
+    as_bytes,
+    conform,
+    scattered,
+)
+from ..errors import (
+    BlockError,
+    DeliveryTimeoutError,
+    UsidstreamError,
+    error_for,
+)
+
+PIECE_BYTES = 1 << 20
+"""Large blocks travel in pieces of about this size, each with a buffer of its own, so that memory
+is freed as they become durable."""
+MAX_LANES_COUNT = 32
+WAIT_SLICE_S = 1.0
+"""Lock waits cannot be interrupted everywhere; none is longer than this."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller of `connect` chose."""
+
+    timeout_s: float = 10.0
+    write_timeout_s: float = 60.0
+    retain_limit_bytes: int = RETAIN_LIMIT_BYTES
+    linger_s: float = 0.02
+
+
+class Waker(Protocol):
+    """The I/O thread, as seen from a caller."""
+
+    def posted(self) -> None:
+        """There is something to send."""
+
+    def opened(self) -> None:
+        """A block was opened, so that linger must be watched."""
+
+    def trouble(self) -> str:
+        """Return why there is no connection, empty while there is one."""
+
+
+class Channel:
+    """One scan's lock, delivery and lanes.
+
+    Parameters
+    ----------
+    delivery
+        The state machine; guarded by ``lock``.
+    waker
+        The I/O thread.
+    options
+        Time-outs and limits.
+    """
+
+    def __init__(self, delivery: Delivery, waker: Waker, options: Options) -> None:
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
+        self.delivery = delivery
+        self.options = options
+        self.lanes: dict[tuple[str, ...], Lane] = {}
+        self.held: dict[str, Coverage] = {}
+        self.skipped = 0
+        self.closing = ""
+        self.corrupt = 0
+        self._waker = waker
+        self._shapes: dict[str, MainShape] = {}
+        self._waiters = 0
+
+    # ------------------------------------------------------------ mains and lanes
+
+    def use(self, shapes: Iterable[MainShape]) -> None:
+        """Set the scan's mains, once they are known."""
+        self._shapes = {shape.name: shape for shape in shapes}
+
+    @property
+    def shapes(self) -> list[MainShape]:
+        """The scan's mains."""
+        return list(self._shapes.values())
+
+    def shape(self, name: Any) -> MainShape:
+        """Return a main by its name; raise ``unknown_main`` naming those there are."""
+        shape = self._shapes.get(name) if isinstance(name, str) else None
+        if shape is None:
+            known = ", ".join(map(repr, self._shapes))
+            raise BlockError(f"no main {name!r}; the scan has {known}", code="unknown_main")
+        return shape
+
+    def only(self) -> MainShape:
+        """Return the only main; raise ``unknown_main`` where there are several."""
+        if len(self._shapes) != 1:
+            known = ", ".join(map(repr, self._shapes))
+            raise BlockError(
+                f"the scan has several mains ({known}): say which",
+                code="unknown_main",
+                hint="Give main=..., or a dict of main names and spectra.",
+            )
+        return next(iter(self._shapes.values()))
+
+    def lane(self, names: tuple[str, ...]) -> Lane:
+        """Return the lane for these mains."""
+        lane = self.lanes.get(names)
+        if lane is None:
+            if len(self.lanes) >= MAX_LANES_COUNT:
+                self.seal_all()
+                self.lanes.clear()
+            limit = self.delivery.retain_limit_bytes // (4 * len(self._shapes))
+            lane = self.lanes[names] = Lane([self.shape(name) for name in names], limit)
+        return lane
+
+    # ------------------------------------------------------------ what goes wrong
+
+    def check(self) -> None:
+        """Raise what ended the scan, or an error about an earlier block, each of these once."""
+        self.check_alive()
+        error = self.delivery.take_error()
+        if error is not None:
+            raise error
+
+    def check_alive(self) -> None:
+        """Raise what ended the scan."""
+        failure = self.delivery.failure
+        if failure is not None:
+            raise fresh(failure)
+        if self.closing:
+            raise error_for("scan_finished", f"scan {self.delivery.scan}: {self.closing}")
+        if self.delivery.ended:
+            raise error_for("scan_finished", f"scan {self.delivery.scan} has ended")
+
+    def fail(self, error: UsidstreamError) -> None:
+        """End the scan for its callers."""
+        with self.lock:
+            self.delivery.fail(error)
+            self.after_event()
+
+    # ------------------------------------------------------------ pixels
+
+    def place(self, lane: Lane, row: Any, spectra: Mapping[str, Any]) -> None:
+        """Take a pixel off the fast path: open blocks, jump, skip, wait, raise."""
+        row = conform.integer(row, "row")
+        self.check()
+        conform.span(lane.mains[0], row, 1, 0, 1)
+        if self.held and self._skip_pixel(lane, row, spectra):
+            return
+        while not self._ready(lane, row):
+            self.wait_for_room(lane.nbytes, f"row {row} was not taken")
+        try:
+            lane.place(row, spectra)
+        finally:
+            if not lane.used:
+                self.delivery.reserved_bytes -= lane.nbytes
+        self.settle(lane)
+
+    def _ready(self, lane: Lane, row: int) -> bool:
+        """Make the lane ready for a row; return False if there is no room for a block."""
+        if lane.used and not lane.takes(row):
+            self.seal(lane)
+        if lane.used:
+            return True
+        if not self.delivery.has_room(lane.nbytes):
+            return False
+        self.delivery.reserved_bytes += lane.nbytes
+        lane.begin(row, self._stop(lane, row + 1))
+        self._waker.opened()
+        return True
+
+    def _stop(self, lane: Lane, row: int) -> int:
+        """Return the first row from ``row`` on that the fast path may not take."""
+        stop = lane.n_rows
+        for main in lane.mains if self.held else ():
+            coverage = self.held.get(main.name)
+            stop = stop if coverage is None else coverage.next_held_row(row, stop)
+        return stop
+
+    def _skip_pixel(self, lane: Lane, row: int, spectra: Mapping[str, Any]) -> bool:
+        """Leave out what is durable already; return False if nothing of the pixel is."""
+        durable = [main.name for main in lane.mains if self._holds(main, row, 1, 0, main.n_cols)]
+        if not durable:
+            return False
+        for name in spectra.keys() - durable:
+            self.place(self.lane((name,)), row, {name: spectra[name]})
+        self.skipped += len(durable)
+        return True
+
+    def _holds(self, main: MainShape, row: int, rows: int, col: int, cols: int) -> bool:
+        coverage = self.held.get(main.name)
+        return coverage is not None and coverage.holds_span(row, rows, col, cols)
+
+    def settle(self, lane: Lane) -> None:
+        """Send the lane's block if it is full."""
+        if lane.full:
+            self.seal(lane)
+
+    def seal(self, lane: Lane) -> None:
+        """Hand the lane's open block to delivery."""
+        if not lane.used:
+            return
+        payloads = lane.take()
+        self.delivery.reserved_bytes -= lane.nbytes
+        for payload in payloads:
+            self.delivery.add_block(payload)
+        self._waker.posted()
+
+    def seal_all(self) -> None:
+        """Hand every open block to delivery."""
+        for lane in self.lanes.values():
+            self.seal(lane)
+
+    def discard(self) -> None:
+        """Let every open block go."""
+        for lane in self.lanes.values():
+            if lane.used:
+                lane.take()
+                self.delivery.reserved_bytes -= lane.nbytes
+
+    # ------------------------------------------------------------ blocks
+
+    def add_rows(self, main: MainShape, row: int, table: conform.Array, col: int) -> None:
+        """Take rows ``row ..`` of a main; copies each piece once.
+
+        Up to the retention limit the call is taken whole or not at all. A larger one goes in
+        pieces; if it times out, the error's ``details['rows_taken']`` says how many rows went.
+        """
+        rows, cols = table.shape
+        conform.span(main, row, rows, col, cols)
+        if self._holds(main, row, rows, col, cols):
+            self.skipped += rows
+            return
+
+        def make(start: int, stop: int) -> Payload:
+            data = np.array(table[start:stop], dtype=main.dtype, order="C")
+            return Payload(main.name, row + start, stop - start, col, cols, as_bytes(data))
+
+        self._add_pieces(rows, cols * main.dtype.itemsize, make)
+
+    def add_scattered(self, main: MainShape, numbers: Rows, table: conform.Array) -> None:
+        """Take the rows of the given numbers; as `add_rows`."""
+        coverage = self.held.get(main.name)
+        if coverage is not None:
+            keep = ~coverage.holds(numbers, 0, main.n_cols)
+            self.skipped += len(numbers) - int(keep.sum())
+            numbers, table = numbers[keep], table[keep]
+        if not len(numbers):
+            return
+
+        def make(start: int, stop: int) -> Payload:
+            data = np.array(table[start:stop], dtype=main.dtype, order="C")
+            return scattered(main.name, numbers[start:stop], 0, main.n_cols, data)
+
+        self._add_pieces(len(numbers), main.row_nbytes + 8, make)
+
+    def place_whole(self, row: Any, spectra: Sequence[tuple[MainShape, conform.Array]]) -> None:
+        """Take a pixel whose rows are blocks of their own; all of its mains or none."""
+        row = conform.integer(row, "row")
+        self.check()
+        conform.span(spectra[0][0], row, 1, 0, 1)
+        wanted = [(m, array) for m, array in spectra if not self._holds(m, row, 1, 0, m.n_cols)]
+        self.skipped += len(spectra) - len(wanted)
+        with self._set_aside(sum(m.row_nbytes for m, _ in wanted), f"row {row} was not taken"):
+            for main, array in wanted:
+                data = np.array(array, dtype=main.dtype, order="C")
+                block = Payload(main.name, row, 1, 0, main.n_cols, as_bytes(data), single=True)
+                self.delivery.add_block(block)
+        self._waker.posted()
+
+    def _add_pieces(self, rows: int, row_nbytes: int, make: Callable[[int, int], Payload]) -> None:
+        limit = self.delivery.retain_limit_bytes
+        step = max(1, min(PIECE_BYTES, limit // 4) // row_nbytes)
+        if rows * row_nbytes <= limit:
+            with self._set_aside(rows * row_nbytes, "the block was not taken"):
+                for start in range(0, rows, step):
+                    self._add_piece(make, start, min(start + step, rows))
+            return
+        for start in range(0, rows, step):
+            stop = min(start + step, rows)
+            try:
+                with self._set_aside((stop - start) * row_nbytes, f"{start} rows were taken"):
+                    self._add_piece(make, start, stop)
+            except DeliveryTimeoutError as error:
+                error.details["rows_taken"] = start
+                raise
+
+    @contextmanager
+    def _set_aside(self, nbytes: int, consequence: str) -> Iterator[None]:
+        """Set memory aside, waiting for it as long as a write may take, until it is handed in."""
+        while not self.delivery.has_room(nbytes):
+            self.wait_for_room(nbytes, consequence)
+        self.delivery.reserved_bytes += nbytes
+        try:
+            yield
+        finally:
+            self.delivery.reserved_bytes -= nbytes
+
+    def _add_piece(self, make: Callable[[int, int], Payload], start: int, stop: int) -> None:
+        """Copy a piece, with the lock open so that nobody waits for the copy."""
+        self.lock.release()
+        try:
+            payload = make(start, stop)
+        finally:
+            self.lock.acquire()
+        self.check_alive()
+        self.delivery.add_block(payload)
+        self._waker.posted()
+
+    # ------------------------------------------------------------ waiting
+
+    def wait_for_room(self, nbytes: int, consequence: str) -> None:
+        """Wait until so much may be held."""
+        self.seal_all()
+        self.delivery.want_durable()
+        self._waker.posted()
+        self.wait(
+            lambda: self.delivery.has_room(nbytes),
+            self.options.write_timeout_s,
+            f"no room within {self.options.write_timeout_s:g} s; {consequence}",
+        )
+
+    def wait(
+        self,
+        until: Callable[[], bool],
+        timeout_s: float,
+        failure: str,
+        *,
+        extend: Callable[[], Any] | None = None,
+    ) -> None:
+        """Wait until a condition holds.
+
+        Parameters
+        ----------
+        until
+            Called under the lock.
+        timeout_s
+            How long, from now or from the last change of ``extend()``.
+        failure
+            What a `DeliveryTimeoutError` says; the state of delivery is added.
+
+        Raises
+        ------
+        DeliveryTimeoutError
+            The condition did not come true in time.
+        UsidstreamError
+            What ended the scan meanwhile.
+        """
+        deadline = time.monotonic() + timeout_s
+        mark = extend() if extend else None
+        self._waiters += 1
+        try:
+            while not until():
+                if self.delivery.failure is not None:
+                    raise fresh(self.delivery.failure)
+                now = time.monotonic()
+                if extend and extend() != mark:
+                    mark, deadline = extend(), now + timeout_s
+                if now >= deadline:
+                    raise DeliveryTimeoutError(f"{failure} ({self.situation()})")
+                self.changed.wait(min(deadline - now, WAIT_SLICE_S))
+        finally:
+            self._waiters -= 1
+
+    def situation(self) -> str:
+        """Say where delivery stands, for time-out messages."""
+        delivery = self.delivery
+        words = [f"scan {delivery.scan} {delivery.state.name.lower()}"]
+        if delivery.held_bytes:
+            words.append(f"{delivery.held_bytes} bytes wait to become durable")
+        trouble = self._waker.trouble()
+        words += [f"no connection: {trouble}"] if trouble else []
+        words += [f"the daemon says: {delivery.notice}"] if delivery.notice else []
+        return "; ".join(words)
+
+    # ------------------------------------------------------------ from the I/O thread
+
+    def post(self) -> None:
+        """Tell the I/O thread that there is something to send."""
+        self._waker.posted()
+
+    def as_message(self, block: Outbound) -> wire.Block:
+        """Return a block's message, damaged if the program asked for it."""
+        message = block.message()
+        if not self.corrupt:
+            return message
+        self.corrupt -= 1
+        return replace(message, crc=message.crc ^ 1)
+
+    def tick(self) -> bool:
+        """Send blocks that have lingered; return whether any is still open."""
+        open_left = False
+        for lane in self.lanes.values():
+            if lane.lingers():
+                self.seal(lane)
+            open_left = open_left or lane.used > 0
+        return open_left
+
+    def after_event(self) -> None:
+        """Wake who waits, and take writers off the fast path if there is something to raise."""
+        if self.delivery.troubled:
+            for lane in self.lanes.values():
+                lane.next_row = None
+        if self._waiters:
+            self.changed.notify_all()
+
+
+def fresh(error: UsidstreamError) -> UsidstreamError:
+    """Return a copy to raise: one exception raised by many calls would gather their tracebacks."""
+    copy = error_for(error.code, error.message, hint=error.hint, details=error.details)
+    copy.__cause__ = error.__cause__
+    return copy
