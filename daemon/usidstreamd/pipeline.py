@@ -203,7 +203,7 @@ class ScanPipeline:
         parts = self.mains[main]
         try:
             chunks = [
-                (row, col, parts.codec.encode(chunk, parts.chunks))
+                (row, col, parts.codec.encode(chunk, parts.chunks, col))
                 for (row, col), chunk in tile.chunks(data)
             ]
             self._store.submit(storage.WriteTile(main=main, chunks=chunks, token=token))

@@ -205,6 +205,7 @@ class Scan:
             file=str(self._ready.record.path),
             positions=self._pipeline.positions,
             coverage=self._pipeline.coverage(),
+            resumed=self._ready.resumed,
         )
 
     # -- the parts of a main

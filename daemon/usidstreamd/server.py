@@ -446,7 +446,7 @@ def _bind(config: Config) -> tuple[zmq.Socket[bytes], str]:
             code="internal_error",
             hint="Is another daemon running there? Choose another --bind, or port 0.",
         ) from error
-    return socket, socket.getsockopt(zmq.LAST_ENDPOINT).decode().rstrip("\0")
+    return socket, socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
 
 def _describe_waiting(record: storage.OpenRecord) -> dict[str, Any]:

@@ -106,8 +106,9 @@ def test_rows_in_random_order(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("order", ["rows", "columns"])
 def test_a_scan_larger_than_memory_in_random_order(tmp_path: Path, order: str) -> None:
+    chunks = (64, 256) if order == "rows" else (256, 32)
     main = make_main(
-        dtype="float64", order=order, chunks=(64, 256), spectroscopic=[Dimension("t", "s", 1024)]
+        dtype="float64", order=order, chunks=chunks, spectroscopic=[Dimension("t", "s", 1024)]
     )
     layout = ScanLayout(
         positions=[Dimension("X", "um", 64), Dimension("Y", "um", 16)], mains=[main]
@@ -403,11 +404,11 @@ def test_errors_about_earlier_blocks_are_raised_once_and_the_scan_goes_on(daemon
     np.testing.assert_array_equal(read(scan.result.file), data)
 
 
-def test_a_daemon_that_cannot_write_says_so(daemon: Daemon, tmp_path: Path) -> None:
-    blocker = tmp_path / "blocked"
-    blocker.write_text("a file where a folder should be")
+def test_a_daemon_that_cannot_write_says_so(tmp_path: Path) -> None:
+    other = Daemon(tmp_path / "blocked")
+    other.data_dir.write_text("a file where a folder should be")
     with pytest.raises(AssertionError, match="storage_failed"):
-        Daemon(blocker / "data").start()
+        other.start()
 
 
 def test_a_second_daemon_in_the_same_directory_is_refused(daemon: Daemon) -> None:

@@ -119,11 +119,12 @@ class PeerLost(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreReady(Event):
-    """The file is safely on disk and holds this much already."""
+    """The file is safely on disk and holds this much; ``resumed``: since before a restart."""
 
     file: str
     positions: int
     coverage: Coverage
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -331,7 +331,7 @@ class Session:
     def _on_ready(self, event: StoreReady, now: float) -> list[Action]:
         self.file = event.file
         self._commits.start(event.positions, now)
-        self._resumed = any(len(c.complete) or len(c.partial) for c in event.coverage.values())
+        self._resumed = event.resumed
         return [self._opened(peer_id, event.coverage) for peer_id, _ in self._roster]
 
     def _on_failed(self, event: StoreFailed, _now: float) -> list[Action]:
