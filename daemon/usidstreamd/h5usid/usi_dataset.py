@@ -7,7 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .arrangement import Array, fully_confirmed
+from .arrangement import Array
 from .attributes import get_attr
 from .checks import say
 from .conformity import ANCILLARY_NAMES, check_if_main
@@ -15,7 +15,6 @@ from .dimension import Dimension
 from .lazy import lazy_load_array
 from .plotting import draw_points, draw_values
 from .points import read_crossing
-from .reading import row_reader
 from .scalars import flatten_to_real
 from .selection import checked_picks
 from .sides import file_order, n_dim_shape, require_grid, side_of
@@ -158,20 +157,12 @@ class USIDataset(h5py.Dataset):  # type: ignore[misc]  # h5py has no types
             If there is no such form; the message tells why. Rows of a main dataset can always be
             read as they are: ``h5_main[i]``.
         """
-        self.__require_confirmed_grid()
+        require_grid(self._positions, self._spectra)
         data = lazy_load_array(self) if lazy else self[()]
         n_dim = data.reshape(n_dim_shape(self._positions, self._spectra))
         if not self.__sort_dims:
             n_dim = n_dim.transpose(file_order(self._positions, self._spectra))
         return flatten_to_real(n_dim) if as_scalar else n_dim
-
-    def __require_confirmed_grid(self) -> None:
-        """Raise unless both axes are grids; those known by samples only are read in full now."""
-        for side in (self._positions, self._spectra):
-            reader = row_reader(side.indices, side.is_spec)
-            if side.arrangement.sampled and not fully_confirmed(side.arrangement, reader):
-                raise ValueError(f"{side.indices.name} is no grid, although samples suggested one")
-        require_grid(self._positions, self._spectra)
 
     def slice(
         self,
