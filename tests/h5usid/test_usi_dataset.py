@@ -7,7 +7,7 @@ import pytest
 
 import usidstreamd.h5usid as usid
 from support.usid_files import BIAS, aborted, band_excitation, complex_data, compound_data, spiral
-from usidstreamd.h5usid import Dimension, USIDataset
+from usidstreamd.h5usid import Dimension, USIDataset, arrangement
 
 EVERY = slice(None)
 
@@ -228,6 +228,23 @@ def test_an_aborted_map_is_read_as_far_as_it_came(tmp_path):
         for names in (None, "X", "Y"):
             with pytest.raises(ValueError, match="incomplete"):
                 usid.hdf_utils.get_unit_values(h5_main.h5_pos_inds, h5_main.h5_pos_vals, names)
+
+
+def test_a_grid_known_by_samples_is_compared_in_full_before_it_is_reshaped(h5_file, monkeypatch):
+    monkeypatch.setattr(arrangement, "FULL_CHECK_ROWS", 10)
+    monkeypatch.setattr(arrangement, "SAMPLE_ROWS", 2)
+    monkeypatch.setattr(arrangement, "SAMPLES", 2)
+    dims = [Dimension("X", "nm", 20), Dimension("Y", "nm", 30)]
+    h5_main = usid.write_main_dataset(
+        h5_file, (600, 1), "Raw", "Current", "nA", dims, Dimension("B", "V", 1), dtype="f4"
+    )
+    assert h5_main.get_n_dim_form().shape == (30, 20, 1)
+    h5_main.h5_pos_inds[123] = [7, 7]
+    h5_main = USIDataset(h5_main)
+    assert h5_main.pos_dim_sizes == [30, 20]
+    for reshape in (h5_main.get_n_dim_form, lambda: usid.reshape_to_n_dims(h5_main)):
+        with pytest.raises(ValueError, match="only begin as a grid"):
+            reshape()
 
 
 def test_what_is_no_main_dataset_is_told_and_refused(h5_old, capsys):

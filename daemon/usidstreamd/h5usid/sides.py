@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrangement import Arrangement, Array
+from .arrangement import Arrangement, Array, fully_confirmed
 from .checks import require_text
 from .conformity import labels_of
 from .dimension import Dimension
@@ -159,8 +159,14 @@ def file_order(positions: Side, spectra: Side) -> list[int]:
 
 
 def require_grid(*sides: Side) -> None:
-    """Raise ValueError, with the reason, unless the rows of every side fill a grid in order."""
+    """Raise ValueError, with the reason, unless the rows of every side fill a grid in order.
+
+    What samples have suggested is compared in full first.
+    """
     for side in sides:
+        reader = row_reader(side.indices, side.is_spec)
+        if side.arrangement.sampled and not fully_confirmed(side.arrangement, reader):
+            raise ValueError(f"there is no N-dimensional form: {side.labels} only begin as a grid")
         if not side.arrangement.is_grid:
             kind = "spectroscopic" if side.is_spec else "position"
             raise ValueError(
