@@ -39,7 +39,7 @@ def test_the_opener_is_answered_when_the_file_is_safe() -> None:
 def test_a_scan_that_waited_on_disk_tells_what_it_holds() -> None:
     stage = Stage()
     stage.open()
-    stage.ready((0, 3), (7, 9), positions=5)
+    stage.ready((0, 3), (7, 9), positions=5, resumed=True)
     opened = stage.take(OPENER, wire.Opened)
     assert (opened.resumed, opened.positions) == (True, 5)
     held = wire.unpack_ranges(opened.coverage["Raw"]["complete"], opened.frames, 2)

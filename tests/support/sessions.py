@@ -139,9 +139,10 @@ class Stage:
 
     # -- what the pipeline and the storage do
 
-    def ready(self, *held: tuple[int, int], positions: int = 0) -> None:
+    def ready(self, *held: tuple[int, int], **more: Any) -> None:
         coverage = coverage_of(*held)
-        self.do(events.StoreReady(file="/data/s.h5", positions=positions, coverage=coverage))
+        values = {"file": "/data/s.h5", "positions": 0, "coverage": coverage} | more
+        self.do(events.StoreReady(**values))
 
     def settle(self, error: UsidstreamError | None = None) -> None:
         """Finish the oldest placement."""

@@ -7,6 +7,7 @@ machine begins a commit, through `Commits.begin`, when its state allows one.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 from .events import BeginCommit, Committed, PeerId
@@ -47,7 +48,7 @@ class Commits:
         self._is_running = False
         self._is_wanted = False
         self._wants_coverage = False
-        self._waiters: dict[Waiter, None] = {}
+        self._waiters: Counter[Waiter] = Counter()
         self.is_dirty = False
         self.positions = 0
 
@@ -86,7 +87,7 @@ class Commits:
 
     def answer_after_next(self, peer: PeerId, request: str) -> None:
         """Remember to answer a request from the coverage of the next commit to begin."""
-        self._waiters[Waiter(peer, request, self._marker + 1)] = None
+        self._waiters[Waiter(peer, request, self._marker + 1)] += 1
         self._wants_coverage = True
         self.want()
 
@@ -103,7 +104,7 @@ class Commits:
         return BeginCommit(marker=self._marker, coverage=coverage)
 
     def finish(self, event: Committed, now: float) -> list[Waiter]:
-        """Count what the commit covered as durable; return who can be answered now."""
+        """Count what the commit covered as durable; return whom to answer, once a request."""
         if not self._is_running or event.marker != self._marker:
             raise RuntimeError(f"commit {event.marker} ended, {self._marker} was the latest")
         self._is_running = False
@@ -111,7 +112,7 @@ class Commits:
         self._last_s = now
         for _, peer in self._roster:
             peer.durable = peer.committing
-        ready = [waiter for waiter in self._waiters if waiter.marker <= event.marker]
+        ready = [waiter for waiter in self._waiters.elements() if waiter.marker <= event.marker]
         for waiter in ready:
             del self._waiters[waiter]
         return ready
