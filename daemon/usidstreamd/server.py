@@ -95,6 +95,7 @@ class Server:
             encoders=self._encoders,
             limits=SessionLimits(
                 credit_window_bytes=config.credit_window_mb * MIB,
+                max_block_bytes=config.max_block_mb * MIB,
                 flush_interval_s=config.flush_interval_s,
                 join_timeout_s=config.join_timeout_s,
             ),
