@@ -132,7 +132,7 @@ def build(
         dataset = _create_main(group, layout, main, plans[main.name], shared | known)
         if not known:
             spectroscopic.append((main, _spectroscopic_of(h5_file, dataset)))
-        _create_coverage(group, layout.n_positions)
+        _create_coverage(group, main.dataset, layout.n_positions)
 
 
 class OtherStructureError(ValueError):
@@ -217,14 +217,14 @@ def _spectroscopic_of(h5_file: Any, dataset: Any) -> dict[str, Any]:
     }
 
 
-def _create_coverage(group: Any, n_positions: int) -> None:
+def _create_coverage(group: Any, main: str, n_positions: int) -> None:
     completed = group.create_dataset(
         COMPLETED,
         shape=(n_positions,),
         dtype=np.uint8,
         chunks=(min(n_positions, COMPLETED_CHUNK_POSITIONS),),
     )
-    write_simple_attrs(completed, {"states": ["missing", "complete", "partial"]})
+    write_simple_attrs(completed, {"main": main, "states": ["missing", "complete", "partial"]})
     ranges = group.create_dataset(
         PARTIAL_RANGES,
         shape=(0, 4),
@@ -232,7 +232,19 @@ def _create_coverage(group: Any, n_positions: int) -> None:
         dtype=np.int64,
         chunks=(PARTIAL_CHUNK_RANGES, 4),
     )
-    write_simple_attrs(ranges, {"columns": ["row", "row_end", "column", "column_end"]})
+    write_simple_attrs(
+        ranges, {"main": main, "columns": ["row", "row_end", "column", "column_end"]}
+    )
+
+
+def covered_main(group: Any, main: Any) -> bool:
+    """Whether the coverage datasets in a group, if there are any, are those of a main in it.
+
+    Mains that were added to the group later have none.
+    """
+    name = str(main.name).rpartition("/")[2]
+    beside = [group[found] for found in (COMPLETED, PARTIAL_RANGES) if found in group]
+    return bool(beside) and all(dataset.attrs.get("main", name) == name for dataset in beside)
 
 
 def set_text(measurement: Any, name: str, text: str) -> None:
