@@ -15,8 +15,9 @@ from support.storing import (
     plans_for,
     random_data,
 )
-from usidstream.errors import LayoutError
+from usidstream.errors import LayoutError, UsidstreamError
 from usidstream.layout import Dimension, MainLayout, PositionTable, ScanLayout
+from usidstreamd import codecs
 from usidstreamd.h5usid import USIDataset, check_if_main
 from usidstreamd.storage import (
     CoverageUpdate,
@@ -128,6 +129,36 @@ def test_every_dtype_comes_back_bit_for_bit(tmp_path, dtype, compression):
         dataset = h5_file["Measurement_000/Raw_Data"]
         assert dataset.dtype == written.dtype
         assert dataset[()].tobytes() == written.tobytes()
+
+
+@pytest.mark.parametrize("compression", ["gzip", "bitshuffle-lz4", "none"])
+@pytest.mark.parametrize("dtype", ["uint16", "float32", "complex128"])
+def test_what_the_codecs_encode_a_stock_reader_reads(tmp_path, compression, dtype):
+    if compression == "bitshuffle-lz4":
+        pytest.importorskip("hdf5plugin")
+    layout = layout_of(main_of(dtype=dtype, n=100, compression=compression), n_positions=203)
+    codec = codecs.choose(compression, None, np.dtype(dtype))
+    shape = (64, 32)
+    live_file = create(tmp_path, layout, {"Raw_Data": MainPlan(shape, codec.hdf5_filters)})
+    data = random_data(layout, "Raw_Data")
+    for row in range(0, 203, 64):
+        for col in range(0, 100, 32):
+            chunk = codec.encode(data[row : row + 64, col : col + 32], shape)
+            live_file.write_chunk("Raw_Data", row, col, chunk)
+    live_file.commit({"Raw_Data": complete(0, 203)})
+    assert np.array_equal(live_file.read_rect("Raw_Data", 60, 100, 30, 70), data[60:160, 30:])
+    live_file.finalise("complete", {}, ENDED)
+    with h5py.File(tmp_path / "scan.h5") as h5_file:
+        assert np.array_equal(h5_file["Measurement_000/Raw_Data"], data)
+
+
+def test_a_filter_that_is_not_installed_leaves_no_file(tmp_path):
+    plans = {"Raw_Data": MainPlan((16, 4), {"compression": 300})}
+    with pytest.raises(UsidstreamError, match="filter 300") as caught:
+        create(tmp_path, layout_of(main_of()), plans)
+    assert caught.value.code == "unsupported_feature"
+    assert not (tmp_path / "scan.h5").exists()
+    assert journal_names(tmp_path) == []
 
 
 def test_large_attributes_are_stored(tmp_path):

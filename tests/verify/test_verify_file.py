@@ -376,7 +376,7 @@ def test_overlapping_chunks(tmp_path):
 
 
 def test_a_filter_that_is_not_installed(tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks.h5py.h5z, "filter_avail", lambda number: number != 1)
+    monkeypatch.setattr(chunks, "is_filter_available", lambda number: number != 1)
     report = Report("f.h5")
     with h5py.File(record(tmp_path)) as h5_file:
         dataset = h5_file[TOP]["Raw_Data"]

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .coverage import Coverage, CoverageUpdate, PartialRanges, States, used_ranges
+from .filters import require_filter
 from .structure import COMPLETED, PARTIAL_RANGES
 
 STATES_BLOCK_POSITIONS = 4 << 20
@@ -37,7 +38,10 @@ class LiveMain:
         self._partial = np.asarray(self._ranges[:], dtype=np.int64)  # as it stands in the file
         # Bound once: looking it up costs as much as writing a small chunk.
         self._write_direct = self._dataset.id.write_direct_chunk
-        filtered = self._dataset.id.get_create_plist().get_nfilters() > 0
+        plist = self._dataset.id.get_create_plist()
+        filtered = plist.get_nfilters() > 0
+        for position in range(plist.get_nfilters()):
+            require_filter(plist.get_filter(position)[0], path)
         self._n_rows, self._n_cols = self._dataset.shape
         self._chunk_rows, self._chunk_cols = self._dataset.chunks
         chunk_nbytes = self._chunk_rows * self._chunk_cols * self._dataset.dtype.itemsize

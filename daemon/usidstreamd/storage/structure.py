@@ -25,6 +25,7 @@ from ..h5usid import (
     write_main_dataset,
     write_simple_attrs,
 )
+from .filters import require_filter
 from .record import MainPlan
 
 COMPLETED = "completed_positions"
@@ -118,6 +119,9 @@ def build(
         An attribute has one of `reserved_names`.
     """
     refuse_reserved_in(layout)
+    for name, plan in plans.items():
+        if isinstance(plan.filters.get("compression"), int):
+            require_filter(plan.filters["compression"], f"main '{name}'")
     measurement = create_indexed_group(h5_file, layout.name)
     _create_status(measurement, scan_id, created)
     write_simple_attrs(measurement, layout.attrs)

@@ -6,7 +6,6 @@ should be: HDF5 passes them on with whatever was in its memory. All others are r
 
 from __future__ import annotations
 
-import importlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from ..storage.filters import is_filter_available
 from .report import READ_ERRORS, Report
 
 BLOCK_BYTES = 8 << 20
 """Datasets without chunks are read in blocks of about this size."""
 _DECODED_HERE = ({h5py.h5z.FILTER_DEFLATE}, {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE})
-_BUILT_IN_BELOW = 256  # numbers of filters that come with HDF5
 
 
 @dataclass
@@ -148,22 +147,12 @@ def _filters(dataset: Any) -> list[int]:
 def _has_filters(dataset: Any, report: Report) -> bool:
     """Whether every filter of a dataset is at hand; those that are not are a fault."""
     for number in _filters(dataset):
-        if h5py.h5z.filter_avail(number):
-            continue
-        if number >= _BUILT_IN_BELOW and _load_plugins() and h5py.h5z.filter_avail(number):
+        if is_filter_available(number):
             continue
         report.fault(
             dataset.name,
             f"needs the HDF5 filter {number}, which is not installed; try the extra 'plugins'",
         )
-        return False
-    return True
-
-
-def _load_plugins() -> bool:
-    try:
-        importlib.import_module("hdf5plugin")
-    except ImportError:
         return False
     return True
 
