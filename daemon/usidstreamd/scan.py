@@ -175,7 +175,7 @@ class Scan:
             case Restored():
                 told = [self._store_ready()]
             case storage.Finalised(result=result):
-                told = [events.Finalised(status=result.status, missing=missing_tables(result))]
+                told = [_finalised(result)]
             case storage.Closed():
                 told = [events.StoreClosed()]
             case storage.StorageFailed(error=error):
@@ -233,6 +233,11 @@ class Scan:
             codec=codecs.choose(main.compression, shuffle, main.np_dtype),
             chunks=plan.chunks,
         )
+
+
+def _finalised(result: storage.FinishedResult) -> events.Event:
+    missing = missing_tables(result)
+    return events.Finalised(file=result.file, status=result.status, missing=missing)
 
 
 def missing_tables(result: storage.FinishedResult) -> Mapping[str, events.RangeTable]:

@@ -431,3 +431,23 @@ def test_nothing_open_remains_after_the_daemon_stops(daemon: Daemon) -> None:
     with connect(daemon.endpoint) as client:
         wait_for(lambda: client.status()["scans"], "the waiting scan")
         assert client.status()["scans"][0]["scan"] == scan.scan_id
+
+
+def test_a_finish_that_was_not_remembered_is_told_after_the_restart(daemon: Daemon) -> None:
+    """The file is final, but the daemon died before it had noted the result."""
+    layout, scan_id = make_layout(), secrets.token_hex(16)
+    data = make_data(layout)
+    with connect(daemon.endpoint) as client, client.open_scan(layout, scan_id=scan_id) as scan:
+        scan.write_block(0, data)
+        scan.wait_durable(timeout_s=20)
+        journal = Path(scan.file + ".journal")
+        record = (journal / "open").read_bytes()
+    daemon.stop()
+    journal.mkdir()
+    (journal / "open").write_bytes(record)
+    (daemon.data_dir / ".usidstream" / "finished" / scan_id).unlink()
+    daemon.start()
+    with connect(daemon.endpoint) as client:
+        again = client.open_scan(layout, scan_id=scan_id)
+        assert again.result == scan.result
+    assert not journal.exists()

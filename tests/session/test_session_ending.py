@@ -36,7 +36,7 @@ def test_finish_commits_once_more_then_finalises_then_answers() -> None:
     assert finalise(stage).ending is Ending.FINISH
     assert finalise(stage).attrs == {"note": "good"}
     missing = {"Raw": np.array([[1, 12]])}
-    stage.do(events.Finalised(status="incomplete", missing=missing))
+    stage.do(events.Finalised(file="/data/s.h5", status="incomplete", missing=missing))
     result = stage.take(OPENER, wire.Finished)
     assert (result.scan, result.file, result.status) == (SCAN, "/data/s.h5", "incomplete")
     assert wire.unpack_ranges(result.missing["Raw"], result.frames, 2) == [(1, 12)]

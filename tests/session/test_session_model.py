@@ -287,7 +287,7 @@ class SessionModel(RuleBasedStateMachine):
         assert isinstance(end, events.Finalise)
         aborted = end.ending is events.Ending.ABORT
         status = "aborted" if aborted else "complete"
-        self.do(events.Finalised(status=status, missing={}))
+        self.do(events.Finalised(file="/data/s.h5", status=status, missing={}))
 
     @precondition(lambda self: self.state is State.CLOSING)
     @rule()

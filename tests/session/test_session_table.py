@@ -113,7 +113,9 @@ def event_of(kind: type[events.Event], stage: Stage) -> events.Event:
         events.Committed: lambda: events.Committed(
             marker=stage.commits[0].marker if stage.commits else 99, positions=1
         ),
-        events.Finalised: lambda: events.Finalised(status="complete", missing={}),
+        events.Finalised: lambda: events.Finalised(
+            file="/data/s.h5", status="complete", missing={}
+        ),
         events.StoreFailed: lambda: events.StoreFailed(
             error=UsidstreamError("broken", code="storage_failed")
         ),

@@ -161,7 +161,7 @@ class Stage:
         self.do(events.Committed(marker=begun.marker, positions=positions, coverage=coverage))
 
     def finalised(self, status: str = "complete", **missing: Any) -> None:
-        self.do(events.Finalised(status=status, missing=missing))
+        self.do(events.Finalised(file="/data/s.h5", status=status, missing=missing))
 
     def fail(self, code: str = "storage_failed") -> None:
         self.do(events.StoreFailed(error=UsidstreamError("the disk broke", code=code)))

@@ -163,8 +163,9 @@ class FinishWithdrawn(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finalised(Event):
-    """The file is finished and closed."""
+    """The file is finished and closed; while opening, an earlier daemon had done so."""
 
+    file: str
     status: str
     missing: Mapping[str, RangeTable]
 

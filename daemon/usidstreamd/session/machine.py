@@ -405,7 +405,8 @@ class Session:
         return [Finalise(ending=ending, attrs=self._conclusion.attrs)]
 
     def _on_finalised(self, event: Finalised, _now: float) -> list[Action]:
-        return self._tell_all(result_message(self.scan_id, self.file, event.status, event.missing))
+        self.file = event.file
+        return self._tell_all(result_message(self.scan_id, event.file, event.status, event.missing))
 
     # -- answers
 

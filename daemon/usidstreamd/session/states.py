@@ -56,6 +56,7 @@ _S = State
 TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = MappingProxyType(
     {
         _S.OPENING: {
+            Finalised: _S.ENDED,
             OpenRequested: _S.OPENING,
             AckRequested: _S.OPENING,
             PeerLost: _S.OPENING,
