@@ -106,7 +106,7 @@ class LiveFile:
         temporary = journal_dir(path) / CREATING_NAME
         try:
             require_room(path.parent, 0, COMMITS_KEEP_FREE_BYTES)
-            with h5py.File(temporary, "x", libver=LIBVER, locking=False) as h5_file:
+            with h5py.File(temporary, "w", libver=LIBVER, locking=False) as h5_file:
                 structure.build(h5_file, layout, plans, scan_id=scan_id, created=created)
             sync_file(temporary)
             publish_new(temporary, path)

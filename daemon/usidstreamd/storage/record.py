@@ -189,6 +189,17 @@ def find_journals(data_dir: Path) -> Iterator[OpenRecord | StorageError]:
             yield error
 
 
+def begin_creation(journal: Path) -> None:
+    """Mark a new journal directory as one whose scan is not created yet.
+
+    The mark is the file that the scan's is built in, and goes when that gets its final name.
+    """
+    try:
+        (journal / CREATING_NAME).touch(exist_ok=False)
+    except OSError as error:
+        raise storage_error("make", journal / CREATING_NAME, error) from error
+
+
 def is_unfinished(journal: Path) -> bool:
     """Whether a journal directory is of a scan whose creation did not reach its end.
 
@@ -196,7 +207,7 @@ def is_unfinished(journal: Path) -> bool:
     """
     names = {entry.name for entry in journal.iterdir()}
     if RECORD_NAME not in names:
-        return names <= {RECORD_NAME + TEMPORARY_SUFFIX}
+        return names <= {RECORD_NAME + TEMPORARY_SUFFIX, CREATING_NAME}
     file = journal.with_name(journal.name.removesuffix(JOURNAL_SUFFIX))
     return CREATING_NAME in names and not file.exists()
 

@@ -25,6 +25,7 @@ from .record import (
     SCRATCH_NAME,
     MainPlan,
     OpenRecord,
+    begin_creation,
     mark_suspect,
     read_annotations,
     remove_journal,
@@ -77,7 +78,9 @@ class OpenScan:
         except OSError as error:
             raise storage_error("make", record.journal, error) from error
         try:
-            # The record first: a file under its final name always has one.
+            # A file under its final name always has a record, and a record without such a file
+            # always the mark that tells a creation cut short from a file that was moved away.
+            begin_creation(record.journal)
             record.write()
             live = LiveFile.create(path, layout, plans, scan_id=scan_id, created=created)
         except BaseException:
