@@ -145,6 +145,17 @@ def test_one_who_resumes_while_the_scan_is_being_finished_hears_the_result(state
     assert not stage.sent
 
 
+def test_opening_a_scan_that_an_earlier_daemon_had_finished_tells_the_result() -> None:
+    stage = Stage()
+    stage.open()
+    stage.finalised("incomplete", Raw=np.array([[1, 12]]))
+    result = stage.take(OPENER, wire.Finished)
+    assert (result.file, result.status) == ("/data/s.h5", "incomplete")
+    assert stage.session.state is State.ENDED
+    assert stage.session.file == "/data/s.h5"
+    assert not stage.ends
+
+
 # ---------------------------------------------------------------- joiners
 
 

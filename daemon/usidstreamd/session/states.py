@@ -56,11 +56,11 @@ _S = State
 TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = MappingProxyType(
     {
         _S.OPENING: {
-            Finalised: _S.ENDED,
             OpenRequested: _S.OPENING,
             AckRequested: _S.OPENING,
             PeerLost: _S.OPENING,
             StoreReady: _S.ACQUIRING,
+            Finalised: _S.ENDED,
             SuspendRequested: _S.OPENING,
             StoreFailed: _S.FAILED,
         },
