@@ -83,7 +83,7 @@ ERRORS: Mapping[str, ErrorSpec] = MappingProxyType(
             "The daemon holds max_scans open already.", "Finish a scan or raise max_scans.", True
         ),
         "recovering": ErrorSpec(
-            "The scan is being repaired after a crash.", "Ask again in a moment.", True
+            "The scan's file is being opened, closed or repaired.", "Ask again in a moment.", True
         ),
         "file_damaged": ErrorSpec(
             "The scan's file was left by a daemon that died, and cannot be continued as it is.",
