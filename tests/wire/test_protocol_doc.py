@@ -34,6 +34,11 @@ def section(title: str, text: str = DOC) -> str:
     return text[start : start + end.start()] if end else text[start:]
 
 
+def prose(title: str) -> str:
+    """Return a section without its line ends."""
+    return " ".join(section(title).split())
+
+
 def tables(text: str) -> Iterator[list[list[str]]]:
     """Yield each table as its rows of cells, the heading first."""
     for block in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
@@ -218,7 +223,7 @@ def test_a_dimensions_keys() -> None:
 
 
 def test_the_element_types_of_mains() -> None:
-    text = section("### The layout")
+    text = prose("### The layout")
     listed = text[text.index("A *type* is one of") : text.index("A compound has")]
     names = re.findall(r"`(\w+)`", listed)
     assert len(names) == 13
@@ -228,7 +233,7 @@ def test_the_element_types_of_mains() -> None:
 
 
 def test_the_names_and_sizes_of_attributes() -> None:
-    text = section("### The layout")
+    text = prose("### The layout")
     listed = text[text.index("These names are the daemon's own") : text.index("- N x M x bytes")]
     assert re.findall(r"`(\w+)`", listed) == sorted(storage.reserved_names)
     assert f"at most {MAX_ATTRS_BYTES} bytes" in text
@@ -243,7 +248,7 @@ def test_the_diagram_is_the_table_of_transitions() -> None:
 
 
 def test_the_refusals_of_each_state() -> None:
-    text = section("## States").split("<!--")[0].replace("\n", " ")
+    text = prose("## States").split("<!--")[0]
     for state in State:
         code_of_state = REFUSALS.get(state)
         told = [part for part in text.split(";") if f"`{state.value}`" in part]
