@@ -89,7 +89,7 @@ class Block(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotate(Message):
-    """Attributes learnt while the scan runs; the last value of a name counts."""
+    """Attributes learnt while the scan runs; the last value counts. Frames: their arrays."""
 
     type = "annotate"
     scan: str
@@ -99,7 +99,7 @@ class Annotate(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish(Message):
-    """Finalise the scan once everything up to ``seq`` has arrived."""
+    """Finalise the scan once everything up to ``seq`` has arrived. Frames: the arrays of attrs."""
 
     type = "finish"
     scan: str
