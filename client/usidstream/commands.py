@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from . import Scan, ScanResult, connect, wire
-from .errors import BlockError, LayoutError, UsidstreamError
-from .feeds import load_feed
-from .feeds.faults import parse_fault
+from . import Scan, ScanLayout, connect, wire
+from .console import EXIT_FAULT, run_app
+from .errors import DeliveryError, LayoutError
+from .feeds import Summary, load_feed
+from .feeds.faults import FAULTS, Fault, parse_fault
 from .feeds.simulate import run as run_feed
 from .progress import show_progress
 
-EXIT_FAULT = 1
-EXIT_WRONG_USE = 2
 DEFAULT_ENDPOINT = f"tcp://127.0.0.1:{wire.DEFAULT_DATA_PORT}"
+STATUS_TIMEOUT_S = 5.0
+MAX_RANGES_SHOWN_COUNT = 8
+MB = 1e6
 
 app = typer.Typer(
     name="usidstream",
@@ -27,9 +32,31 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # boxes are no plain lines for whoever reads a pipe
 )
 
-ToOption = Annotated[str, typer.Option("--to", help="The daemon's endpoint.")]
+
+def run() -> int:
+    """Run the command line; return its exit code."""
+    return run_app("usidstream", app)
+
+
+def _check_endpoint(value: str) -> str:
+    if not re.fullmatch(r"tcp://[^\s/]+:\d{1,5}", value):
+        raise typer.BadParameter(f"'{value}' is none; it looks like {DEFAULT_ENDPOINT}.")
+    return value
+
+
+def _check_scan_id(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[0-9a-f]{32}", value):
+        raise typer.BadParameter(f"'{value}' is none; it has 32 digits of 0-9 and a-f.")
+    return value
+
+
+ToOption = Annotated[
+    str,
+    typer.Option("--to", metavar="ENDPOINT", help="The daemon.", callback=_check_endpoint),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and no progress.")]
 
 
@@ -41,45 +68,56 @@ class Order(StrEnum):
     RANDOM = "random"
 
 
-def run() -> int:
-    """Run the command line; return its exit code."""
-    try:
-        app()
-    except UsidstreamError as error:
-        wrong_use = isinstance(error, ValueError) and not isinstance(error, BlockError)
-        return _complain(error, EXIT_WRONG_USE if wrong_use else EXIT_FAULT)
-    return 0
-
-
-def _complain(error: UsidstreamError, code: int) -> int:
-    print(f"usidstream: {error}", file=sys.stderr)
-    return code
-
-
 @app.command()
 def simulate(
     preset_or_layout: Annotated[
-        str, typer.Argument(help="afm, be, raman, 4dstem, timeseries, or a layout's TOML file.")
+        str,
+        typer.Argument(
+            metavar="PRESET|LAYOUT.toml",
+            help="afm, be, raman, 4dstem, timeseries, or a layout's TOML file.",
+        ),
     ],
     to: ToOption = DEFAULT_ENDPOINT,
-    rate: Annotated[float | None, typer.Option(help="Pixels per second.", min=1e-6)] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(metavar="NUMBER", help="Pixels per second; as fast as it goes.", min=1e-6),
+    ] = None,
     order: Annotated[Order, typer.Option(help="How the instrument moves.")] = Order.RASTER,
-    size: Annotated[str | None, typer.Option(help="Such as 64x64, fastest first.")] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="NxN", help="Such as 64x64, fastest first.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Chooses the sample and its noise.")] = 0,
     fault: Annotated[
-        list[str] | None, typer.Option(help="Such as drop=0.01 or crash=500; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=NUMBER",
+            help=f"What goes wrong: {', '.join(FAULTS)}. Such as drop=0.01; may be repeated.",
+        ),
     ] = None,
-    file: Annotated[str | None, typer.Option(help="The file's name, without ending.")] = None,
-    scan_id: Annotated[str | None, typer.Option(help="Resume this scan.")] = None,
+    file: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The beginning of the file's name.")
+    ] = None,
+    scan_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Resume this scan, or open a new one under this id.",
+            callback=_check_scan_id,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send a simulated scan to a daemon."""
     feed = load_feed(preset_or_layout, size=_parse_size(size), seed=seed)
     faults = [_parse_fault(text) for text in fault or ()]
     name = file or Path(preset_or_layout).stem
-    with connect(to) as client, client.open_scan(feed.layout, file=name, scan_id=scan_id) as scan:
-        _announce(scan, quiet=as_json)
-        with show_progress(name, quiet=as_json) as advance:
+    summary = None
+    with connect(to) as client:
+        scan = client.open_scan(feed.layout, file=name, scan_id=scan_id)
+        with (
+            _sending(scan, quiet=as_json),
+            show_progress(name, _unit(feed.layout), quiet=as_json) as advance,
+        ):
             summary = run_feed(
                 scan,
                 feed,
@@ -89,36 +127,37 @@ def simulate(
                 seed=seed,
                 progress=advance,
             )
-    _print_result(scan, as_json, refused=summary.refused, skipped=scan.skipped)
+    _print_result(scan, summary, as_json=as_json)
 
 
 @app.command()
 def replay(
-    source: Annotated[Path, typer.Argument(help="An h5USID file of any age, or an NSID file.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An h5USID file of any age, or an NSID file.")
+    ],
     to: ToOption = DEFAULT_ENDPOINT,
-    main: Annotated[str | None, typer.Option(help="Only the main dataset at this path.")] = None,
+    main: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Only this main, or the mains of this group.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send an existing file's data to a daemon, bit for bit."""
     from .feeds.replay import open_replay
 
-    with (
-        open_replay(source, main=main) as recording,
-        connect(to) as client,
-        client.open_scan(recording.layout, file=source.stem) as scan,
-    ):
-        _announce(scan, quiet=as_json)
-        for note in recording.notes:
-            print(f"note: {note}", file=sys.stderr)
-        with show_progress(source.stem, quiet=as_json) as advance:
-            recording.send(scan, progress=advance)
-    _print_result(scan, as_json)
+    with open_replay(source, main=main) as recording, connect(to) as client:
+        scan = client.open_scan(recording.layout, file=source.stem)
+        with _sending(scan, quiet=as_json):
+            for note in recording.notes:
+                print(f"note: {note}", file=sys.stderr)
+            with show_progress(source.stem, "elements", quiet=as_json) as advance:
+                recording.send(scan, progress=advance)
+    _print_result(scan, as_json=as_json)
 
 
 @app.command()
 def status(to: ToOption = DEFAULT_ENDPOINT, as_json: JsonOption = False) -> None:
     """Tell what a daemon is doing."""
-    with connect(to) as client:
+    with connect(to, timeout_s=STATUS_TIMEOUT_S) as client:
         report = client.status()
     if as_json:
         print(json.dumps(report, indent=2))
@@ -132,38 +171,96 @@ def status(to: ToOption = DEFAULT_ENDPOINT, as_json: JsonOption = False) -> None
 
 
 def _scan_line(scan: dict[str, Any]) -> str:
-    done, total = scan.get("positions", 0), scan["n_positions"]
-    line = f"{scan['scan']}  {scan['state']:<10}  {done}/{total} positions durable  {scan['file']}"
+    total = scan["n_positions"]
+    # A scan that waits for its client is not open, so nobody knows yet what it holds.
+    count = f"{scan['positions']}/{total} durable" if "positions" in scan else f"{total} positions"
+    line = f"{scan['scan']}  {scan['state']:<10}  {count}  {scan['file']}"
     return f"{line}  {scan['failure']}" if scan.get("failure") else line
 
 
-def _announce(scan: Scan, *, quiet: bool) -> None:
+# -------------------------------------------------------------------- the scan and its end
+
+
+@contextmanager
+def _sending(scan: Scan, *, quiet: bool) -> Iterator[None]:
+    """Announce a scan and end it with the ``with`` block; Ctrl-C aborts it."""
     if not quiet:
         print(f"scan {scan.scan_id} -> {scan.file}", file=sys.stderr)
+    try:
+        with scan:
+            yield
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+    except DeliveryError:
+        print(f"the scan can be resumed: --scan-id {scan.scan_id}", file=sys.stderr)
+        raise
 
 
-def _print_result(scan: Scan, as_json: bool, **more: Any) -> None:
-    result: ScanResult = scan.result
-    plain = {
-        "scan_id": result.scan_id,
-        "file": result.file,
-        "status": result.status,
-        "missing": {name: [list(pair) for pair in held] for name, held in result.missing.items()},
-    } | more
+def _print_result(scan: Scan, summary: Summary | None = None, *, as_json: bool) -> None:
+    result = scan.result
     if as_json:
-        print(json.dumps(plain))
+        print(json.dumps(_plain_result(scan, summary)))
     else:
         print(f"{result.status}: {result.file}")
         for name, ranges in result.missing.items():
             print(f"  {name}: missing {_ranges_in_words(ranges)}")
+        for line in _summary_lines(scan, summary):
+            print(f"  {line}")
     if result.status != "complete":
         raise typer.Exit(EXIT_FAULT)
 
 
-def _ranges_in_words(ranges: list[tuple[int, int]], most: int = 8) -> str:
-    words = [f"{a}..{b - 1}" if b - a > 1 else f"{a}" for a, b in ranges[:most]]
-    rest = len(ranges) - most
-    return "positions " + ", ".join(words) + (f" and {rest} more ranges" if rest > 0 else "")
+def _plain_result(scan: Scan, summary: Summary | None) -> dict[str, Any]:
+    result = scan.result
+    plain: dict[str, Any] = {
+        "scan_id": result.scan_id,
+        "file": result.file,
+        "status": result.status,
+        "missing": {name: [list(pair) for pair in held] for name, held in result.missing.items()},
+        "skipped": scan.skipped,
+    }
+    if summary is not None:
+        plain |= {
+            "sent": summary.done,
+            "seconds": round(summary.seconds, 3),
+            "faults": summary.faults,
+            "refused": summary.refused,
+        }
+    return plain
+
+
+def _summary_lines(scan: Scan, summary: Summary | None) -> Iterator[str]:
+    if scan.skipped:
+        yield f"{scan.skipped} rows were durable before, and not sent again"
+    if summary is None:
+        return
+    total = sum(scan.layout.n_positions * main.row_nbytes for main in scan.layout.mains)
+    seconds = max(summary.seconds, 1e-3)
+    share = summary.done / summary.total
+    yield (
+        f"{summary.done} {_unit(scan.layout)} in {seconds:.1f} s"
+        f" ({summary.done / seconds:.0f} per second, {share * total / seconds / MB:.1f} MB/s)"
+    )
+    for title, counts in (("faults made", summary.faults), ("refused", summary.refused)):
+        words = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+        if words:
+            yield f"{title}: {words}"
+
+
+def _unit(layout: ScanLayout) -> str:
+    """Return what a simulated instrument counts."""
+    return "images" if all(main.order == "columns" for main in layout.mains) else "pixels"
+
+
+def _ranges_in_words(ranges: list[tuple[int, int]]) -> str:
+    shown = ranges[:MAX_RANGES_SHOWN_COUNT]
+    words = ", ".join(f"{a}..{b - 1}" if b - a > 1 else f"{a}" for a, b in shown)
+    count = sum(b - a for a, b in ranges)
+    rest = len(ranges) - len(shown)
+    return f"{count} positions: {words}" + (f" and {rest} more ranges" if rest else "")
+
+
+# -------------------------------------------------------------------- the options
 
 
 def _parse_size(text: str | None) -> tuple[int, ...] | None:
@@ -173,11 +270,11 @@ def _parse_size(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.lower().split("x"))
     except ValueError as error:
         raise LayoutError(
-            f"{text!r} is no size.", field="--size", hint="Give numbers such as 64x64."
+            f"'{text}' is no size.", field="--size", hint="Give numbers such as 64x64."
         ) from error
 
 
-def _parse_fault(text: str) -> Any:
+def _parse_fault(text: str) -> Fault:
     try:
         return parse_fault(text)
     except ValueError as error:

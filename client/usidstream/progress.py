@@ -28,33 +28,38 @@ Advance = Callable[[int, int], None]
 
 
 @contextmanager
-def show_progress(label: str, *, quiet: bool = False) -> Iterator[Advance]:
+def show_progress(label: str, unit: str = "", *, quiet: bool = False) -> Iterator[Advance]:
     """Show the progress of the work inside the ``with`` block.
 
     Parameters
     ----------
     label
         What is being done.
+    unit
+        What is counted, in the plural.
     quiet
         Show nothing, for machine-readable output.
     """
     if quiet:
         yield lambda _done, _total: None
     elif sys.stderr.isatty():
-        with _bar(label) as advance:
+        with _bar(label, unit) as advance:
             yield advance
     else:
-        yield _PlainLines(label)
+        yield _PlainLines(label, unit)
 
 
 @contextmanager
-def _bar(label: str) -> Iterator[Advance]:
+def _bar(label: str, unit: str) -> Iterator[Advance]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn(unit, markup=False),
         TimeElapsedColumn(),
+        TextColumn("elapsed,"),
         TimeRemainingColumn(),
+        TextColumn("left"),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(label, total=None)
@@ -62,13 +67,19 @@ def _bar(label: str) -> Iterator[Advance]:
 
 
 class _PlainLines:
-    def __init__(self, label: str) -> None:
+    """At most one line each `PLAIN_LINE_INTERVAL_S`, and one at the end."""
+
+    def __init__(self, label: str, unit: str) -> None:
         self._label = label
+        self._unit = f" {unit}" if unit else ""
         self._next_s = time.monotonic() + PLAIN_LINE_INTERVAL_S
+        self._ended = False
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if done < total and now < self._next_s:
+        if self._ended or (done < total and now < self._next_s):
             return
+        self._ended = done >= total
         self._next_s = now + PLAIN_LINE_INTERVAL_S
-        print(f"{self._label}: {done} of {total}", file=sys.stderr, flush=True)  # noqa: T201 - it is a command's output
+        line = f"{self._label}: {done} of {total}{self._unit}"
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - it is a command's output

@@ -16,6 +16,7 @@ import h5py
 import typer
 
 import usidstream
+from usidstream.console import EXIT_FAULT, run_app
 from usidstream.errors import UsidstreamError
 from usidstream.progress import show_progress
 
@@ -23,10 +24,8 @@ from . import config as configuration
 from . import h5usid
 from .server import Server
 
-EXIT_FAULT = 1
-EXIT_WRONG_USE = 2
-DEMO_SIZE = (96, 96)
 DEMO_MEMORY_BUDGET_MB = 64
+DEMO_FLUSH_INTERVAL_S = 1.0
 
 app = typer.Typer(
     name="usidstreamd",
@@ -34,12 +33,22 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # boxes are no plain lines for whoever reads a pipe
 )
 
-ConfigOption = Annotated[Path | None, typer.Option(help="A TOML file; see config/usidstream.toml.")]
-DataDirOption = Annotated[Path | None, typer.Option(help="Where files are written.")]
-BindOption = Annotated[str | None, typer.Option(help="Such as tcp://127.0.0.1:5755; port 0: any.")]
-FileArgument = Annotated[Path, typer.Argument(help="An h5USID file.")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="TOML; see config/usidstream.toml."),
+]
+DataDirOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Where files are written.")]
+BindOption = Annotated[
+    str | None,
+    typer.Option(metavar="ENDPOINT", help="Such as tcp://127.0.0.1:5755; port 0 takes a free one."),
+]
+FileArgument = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="An h5USID file.", exists=True, dir_okay=False),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 
 
@@ -48,18 +57,7 @@ def run() -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
-    try:
-        app()
-    except configuration.ConfigError as error:
-        return _complain(error, EXIT_WRONG_USE)
-    except UsidstreamError as error:
-        return _complain(error, EXIT_FAULT)
-    return 0
-
-
-def _complain(error: UsidstreamError, code: int) -> int:
-    print(f"usidstreamd: {error}", file=sys.stderr)
-    return code
+    return run_app("usidstreamd", app)
 
 
 @app.command()
@@ -77,21 +75,29 @@ def serve(
 @app.command()
 def demo(
     data_dir: DataDirOption = Path("usidstream-data"),
-    preset_name: Annotated[str, typer.Option("--preset", help="The simulated instrument.")] = "be",
-    rate: Annotated[float | None, typer.Option(help="Pixels per second.", min=1e-6)] = None,
+    preset_name: Annotated[
+        str, typer.Option("--preset", metavar="NAME", help="The simulated instrument.")
+    ] = "be",
+    rate: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Pixels per second.", min=1e-6)
+    ] = None,
 ) -> None:
     """Run a daemon and a simulated scan; end with the finished file's tree and path."""
+    # What the daemon does as a matter of course would only stand between the lines of the demo.
+    logging.getLogger("usidstreamd").setLevel(logging.WARNING)
     config = configuration.load(
         None,
         data_dir=data_dir,
         bind="tcp://127.0.0.1:0",
         memory_budget_mb=DEMO_MEMORY_BUDGET_MB,
-        flush_interval_s=1.0,
+        flush_interval_s=DEMO_FLUSH_INTERVAL_S,
     )
     with running(Server(config)) as server:
         result = _simulate_scan(server.endpoint, preset_name, rate)
-    tree(Path(result.file))
+    _print_tree(Path(result.file))
     print(f"\n{result.status}: {result.file}")
+    if result.status != "complete":
+        raise typer.Exit(EXIT_FAULT)
 
 
 def _simulate_scan(endpoint: str, preset_name: str, rate: float | None) -> usidstream.ScanResult:
@@ -101,8 +107,9 @@ def _simulate_scan(endpoint: str, preset_name: str, rate: float | None) -> usids
     from usidstream.feeds.simulate import run as simulate
 
     feed = preset(preset_name)
+    print(f"A daemon listens at {endpoint}; a simulated instrument sends a scan.", file=sys.stderr)
     with connect(endpoint) as client, client.open_scan(feed.layout, file="demo") as scan:
-        with show_progress(f"{preset_name} scan") as advance:
+        with show_progress(f"{preset_name} scan", "pixels") as advance:
             simulate(scan, feed, rate_per_s=rate, progress=advance)
         return scan.finish()
 
@@ -135,15 +142,35 @@ def running(server: Server) -> Iterator[Server]:
 @app.command()
 def tree(file: FileArgument) -> None:
     """Print what a file holds, and each main dataset in words."""
+    _print_tree(file)
+
+
+def _print_tree(file: Path) -> None:
+    with _open_to_read(file) as h5_file:
+        h5usid.print_tree(h5_file)
+        for dataset in h5usid.get_all_main(h5_file):
+            print(f"\n{dataset}")
+
+
+@contextmanager
+def _open_to_read(file: Path) -> Iterator[h5py.File]:
+    """Open a finished file, or one that is being written."""
+    if not h5py.is_hdf5(file):
+        raise typer.BadParameter(f"'{file}' is not an HDF5 file.", param_hint="FILE")
     try:
-        with h5py.File(file, "r", locking=False) as h5_file:
-            h5usid.print_tree(h5_file)
-            for dataset in h5usid.get_all_main(h5_file):
-                print(f"\n{dataset}")
+        try:
+            h5_file = h5py.File(file, "r", locking=False)
+        except OSError:  # a SWMR writer has it open
+            h5_file = h5py.File(file, "r", libver="latest", swmr=True)
+        with h5_file:
+            yield h5_file
+    except BrokenPipeError:  # whoever reads what is printed has gone
+        raise
     except OSError as error:
         raise UsidstreamError(
             f"{file} cannot be read: {error}",
-            hint="Is it an HDF5 file, and closed or open in SWMR mode?",
+            code="file_damaged",
+            hint="usidstreamd verify tells what is wrong with it.",
         ) from error
 
 
@@ -152,14 +179,20 @@ def verify(file: FileArgument, as_json: JsonOption = False) -> None:
     """Read a file as a sceptic: structure, coverage, and that every chunk decodes."""
     from .verify import verify_file
 
-    with show_progress("verify", quiet=as_json) as advance:
+    with show_progress("verify", "chunks", quiet=as_json) as advance:
         report = verify_file(file, progress=advance)
     if as_json:
         print(json.dumps(report.to_dict(), indent=2))
     else:
-        print("\n".join(report.faults) or f"{file}: no fault found")
+        for line in (*report.notes, *report.faults):
+            print(line)
+        print(f"{file}: {_verdict(len(report.faults))}, {report.chunks} chunks read")
     if report.faults:
         raise typer.Exit(EXIT_FAULT)
+
+
+def _verdict(n_faults: int) -> str:
+    return f"{n_faults} faults found" if n_faults else "no fault found"
 
 
 @app.command()
