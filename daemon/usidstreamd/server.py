@@ -50,10 +50,6 @@ class _Client:
     last_seen_s: float
 
 
-class _Stop:
-    """Posted to the mailbox to end the loop."""
-
-
 class Server:
     """A daemon: binds on construction, serves in `run`.
 
@@ -85,6 +81,7 @@ class Server:
         self._scans: dict[str, Scan] = {}
         self._retired: list[Scan] = []
         self._waiting: dict[str, storage.OpenRecord] = {}
+        self._must_stop = False
         self._stopping_since_s: float | None = None
         self._encoders = ThreadPoolExecutor(config.codec_threads, "codec")
         self._finished = storage.FinishedScans(config.data_dir)
@@ -118,18 +115,19 @@ class Server:
             self._close()
 
     def stop(self) -> None:
-        """End `run` soon, from any thread or a signal handler."""
-        self._mailbox.post(_Stop())
+        """End `run` within `TICK_MS`, from any thread or a signal handler.
+
+        A flag and no post: a handler may interrupt this very thread while it holds the mailbox.
+        """
+        self._must_stop = True
 
     def _turn(self) -> None:
         self._receive()
         now = time.monotonic()
-        for item in self._mailbox.drain():
-            if isinstance(item, _Stop):
-                self._begin_stop(now)
-            else:
-                scan, outcome = item
-                self._send_all(scan.on_outcome(outcome, now))
+        if self._must_stop:
+            self._begin_stop(now)
+        for scan, outcome in self._mailbox.drain():
+            self._send_all(scan.on_outcome(outcome, now))
         for scan in list(self._scans.values()):
             self._send_all(scan.advance(now))
             self._send_all(scan.tick(now))
