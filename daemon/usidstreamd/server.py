@@ -193,7 +193,7 @@ class Server:
             self._waiting[scan.scan_id] = scan.record
 
     def _resume(self, record: storage.OpenRecord) -> Scan:
-        self._check_room_for_scan()
+        self._check_takes_scans()
         retired = [old for old in self._retired if old.scan_id == record.scan_id]
         if not all(old.join(0.0) for old in retired):
             raise UsidstreamError(f"scan {record.scan_id} is still being closed", code="recovering")
@@ -203,7 +203,9 @@ class Server:
         scan.resume(record)
         return scan
 
-    def _check_room_for_scan(self) -> None:
+    def _check_takes_scans(self) -> None:
+        if self._stopping_since_s is not None:
+            raise UsidstreamError("the daemon is stopping", code="shutting_down")
         if len(self._scans) >= self.config.max_scans:
             raise UsidstreamError(
                 f"{len(self._scans)} scans are open, max_scans is {self.config.max_scans}",
@@ -314,11 +316,7 @@ class Server:
         return layout
 
     def _create(self, message: wire.Open, layout: ScanLayout) -> Scan:
-        if self._stopping_since_s is not None:
-            raise UsidstreamError("the daemon is stopping", code="shutting_down")
-        if not message.scan:
-            raise UsidstreamError("open: scan is empty", code="bad_message")
-        self._check_room_for_scan()
+        self._check_takes_scans()
         name = storage.safe_name(message.file)
         scan = Scan(message.scan, layout, self._shop)
         self._scans[message.scan] = scan
@@ -329,7 +327,8 @@ class Server:
     def _on_join(self, peer: bytes, message: wire.Join, now: float) -> None:
         if message.scan in self._waiting:
             self._resume(self._waiting[message.scan])
-        self._to_scan(message.scan, events.JoinRequested(peer=peer), now)
+        event = events.JoinRequested(peer=peer, client=self._clients[peer].name)
+        self._to_scan(message.scan, event, now)
 
     def _on_leave(self, peer: bytes, message: wire.Leave, now: float) -> None:
         event = events.LeaveRequested(peer=peer, seq=message.seq)
@@ -427,8 +426,14 @@ class Server:
             self._send(send.peer, send.message)
 
     def _send(self, peer: bytes, message: wire.Message) -> None:
+        try:
+            frames = wire.encode(message)
+        except wire.WireError as error:
+            # Such as the layout of a scan for a joiner, if its names and attributes are huge.
+            scan = getattr(message, "scan", "")
+            frames = wire.encode(error_message(error, message.type, scan))
         # A peer that is gone, or reads nothing, loses messages; all of them can be asked for again.
-        self._socket.send_multipart([peer, *wire.encode(message)])
+        self._socket.send_multipart([peer, *frames])
 
 
 def _bind(config: Config) -> tuple[zmq.Socket[bytes], str]:
