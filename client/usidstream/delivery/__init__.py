@@ -9,7 +9,9 @@ from .coverage import Coverage, Rows
 from .lane import DIRECT_ROW_BYTES, Lane
 from .link import Link, LinkState, Step
 from .payload import Payload, as_bytes, scattered
-from .state import RETAIN_LIMIT_BYTES, Delivery, Goal, Outbound, State, read_coverage, to_exception
+from .refusal import read_coverage, to_exception
+from .state import RETAIN_LIMIT_BYTES, Delivery, Outbound
+from .states import Goal, State
 
 __all__ = [
     "DIRECT_ROW_BYTES",

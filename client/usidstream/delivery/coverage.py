@@ -50,6 +50,11 @@ class Coverage:
     def __bool__(self) -> bool:
         return bool(self._starts) or len(self._partial) > 0
 
+    @property
+    def complete(self) -> list[tuple[int, int]]:
+        """The half-open ranges of complete positions."""
+        return list(zip(self._starts, self._stops, strict=True))
+
     def holds_row(self, row: int) -> bool:
         """Tell whether every element of a position is covered, by the complete ranges."""
         index = bisect_right(self._starts, row) - 1

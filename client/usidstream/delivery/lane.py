@@ -9,6 +9,7 @@ needs attention (no open block, the end of a run, a row that is covered already)
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,10 @@ class _Stage:
 
     def __init__(self, main: MainShape, capacity: int) -> None:
         self.main = main
-        self.array: Array = np.empty((capacity, main.n_cols), dtype=main.dtype)
+        # Where little-endian is the machine's own order, a view must not say so: memoryviews know
+        # the plain format only.
+        dtype = main.dtype.newbyteorder("=") if sys.byteorder == "little" else main.dtype
+        self.array: Array = np.empty((capacity, main.n_cols), dtype=dtype)
         # A memoryview takes a value of exactly its own format, and takes it in a third of the time
         # of an array; everything else goes through `conform`.
         self.narrow = main.n_cols == 1

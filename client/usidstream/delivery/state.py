@@ -1,11 +1,7 @@
 """The sender's side of one scan: what to send next, what to keep, what to tell the caller.
 
 Pure: messages and the time come in, messages come out of `Delivery.take`. It knows the protocol; it
-must never know sockets, threads or clocks. `TRANSITIONS` is all there is about states: a message
-that has no entry for the present state came too late and changes nothing.
-
-The state is about the present connection; the *goal* (finish, leave, abort) is the caller's and
-outlives connections: whatever is lost with one is asked for again on the next.
+must never know sockets, threads or clocks. ``states`` holds what there is about states.
 """
 
 from __future__ import annotations
@@ -13,18 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
-from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from .. import wire
-from ..errors import BlockError, DeliveryError, UsidstreamError, error_for
-from .coverage import Coverage
+from ..errors import BlockError, DeliveryError, UsidstreamError
 from .payload import Payload
+from .refusal import about_block, forgotten, read_coverage, rows_hit, to_exception
 from .retention import Entry, Retention
+from .states import GOAL_EVENTS, OPEN, TRANSITIONS, Event, Goal, State
 
 RETAIN_LIMIT_BYTES = 96 << 20
 MAX_BLOCK_RETRIES = 3
@@ -36,95 +28,14 @@ OPEN_TIMEOUT_S = 60.0
 STALL_S = 5.0
 LONGEST_STALL_S = 60.0
 RESEND_QUIET_S = 1.0
-"""Every block behind a gap asks for the same resend; one answer to all of them is enough."""
+"""Every block behind a gap may ask for the same resend; one answer to all of them is enough."""
 
-
-class State(Enum):
-    """Where the scan stands on the present connection."""
-
-    DETACHED = auto()
-    OPENING = auto()
-    POSTPONED = auto()
-    STREAMING = auto()
-    FINISHING = auto()
-    LEAVING = auto()
-    ABORTING = auto()
-    DONE = auto()
-    FAILED = auto()
-
-
-class Event(Enum):
-    """What moves it."""
-
-    LINK_UP = auto()
-    LINK_DOWN = auto()
-    OPENED = auto()
-    NOT_NOW = auto()
-    RETRY = auto()
-    FINISH = auto()
-    LEAVE = auto()
-    ABORT = auto()
-    DECLINED = auto()
-    ENDED = auto()
-    FAIL = auto()
-
-
-TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
-    {
-        (State.DETACHED, Event.LINK_UP): State.OPENING,
-        (State.DETACHED, Event.FAIL): State.FAILED,
-        (State.OPENING, Event.OPENED): State.STREAMING,
-        (State.OPENING, Event.NOT_NOW): State.POSTPONED,
-        (State.OPENING, Event.ENDED): State.DONE,
-        (State.OPENING, Event.LINK_DOWN): State.DETACHED,
-        (State.OPENING, Event.FAIL): State.FAILED,
-        (State.POSTPONED, Event.RETRY): State.OPENING,
-        (State.POSTPONED, Event.LINK_DOWN): State.DETACHED,
-        (State.POSTPONED, Event.FAIL): State.FAILED,
-        (State.STREAMING, Event.FINISH): State.FINISHING,
-        (State.STREAMING, Event.LEAVE): State.LEAVING,
-        (State.STREAMING, Event.ABORT): State.ABORTING,
-        (State.STREAMING, Event.ENDED): State.DONE,
-        (State.STREAMING, Event.LINK_DOWN): State.DETACHED,
-        (State.STREAMING, Event.FAIL): State.FAILED,
-        (State.FINISHING, Event.ENDED): State.DONE,
-        (State.FINISHING, Event.DECLINED): State.STREAMING,
-        (State.FINISHING, Event.ABORT): State.ABORTING,
-        (State.FINISHING, Event.LINK_DOWN): State.DETACHED,
-        (State.FINISHING, Event.FAIL): State.FAILED,
-        (State.LEAVING, Event.ENDED): State.DONE,
-        (State.LEAVING, Event.DECLINED): State.STREAMING,
-        (State.LEAVING, Event.LINK_DOWN): State.DETACHED,
-        (State.LEAVING, Event.FAIL): State.FAILED,
-        (State.ABORTING, Event.ENDED): State.DONE,
-        (State.ABORTING, Event.DECLINED): State.STREAMING,
-        (State.ABORTING, Event.LINK_DOWN): State.DETACHED,
-        (State.ABORTING, Event.FAIL): State.FAILED,
-    }
-)
-
-# States in which blocks may travel and acks are believed.
-_OPEN = frozenset({State.STREAMING, State.FINISHING, State.LEAVING})
 # Codes after which only a new connection helps.
 _RECONNECT_CODES = frozenset({"no_session", "not_joined", "shutting_down"})
 # Codes for which the first open is asked again instead of being refused to the caller.
 _PATIENT_CODES = frozenset({"recovering", "shutting_down"})
 # Codes that tell of the daemon's state and concern no request.
 _NOTICE_CODES = frozenset({"no_space"})
-
-
-class Goal(Enum):
-    """What the caller wants in the end."""
-
-    STREAM = auto()
-    FINISH = auto()
-    LEAVE = auto()
-    ABORT = auto()
-
-
-_GOAL_EVENTS: Mapping[Goal, Event] = MappingProxyType(
-    {Goal.FINISH: Event.FINISH, Goal.LEAVE: Event.LEAVE, Goal.ABORT: Event.ABORT}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +103,11 @@ class Delivery:
     _attrs: Mapping[str, Any] = field(default_factory=dict)
     _reason: str = ""
     _commit_ticket: int = 0
-    _ping_at: float = 0.0
+    _commit_at: float = 0.0
+    _quiet_since: float = 0.0
     _opening_since: float = 0.0
     _open_at: float = 0.0
-    _quiet: tuple[int, float] = (0, 0.0)
+    _gone_back: tuple[int, float] = (0, 0.0)
     _stall_at: float = 0.0
     _stall_s: float = STALL_S
 
@@ -210,6 +122,11 @@ class Delivery:
     def held_bytes(self) -> int:
         """What counts against the limit."""
         return self.kept.held_bytes + self.reserved_bytes
+
+    @property
+    def is_open(self) -> bool:
+        """Whether blocks can travel now."""
+        return self.state in OPEN
 
     @property
     def ended(self) -> bool:
@@ -230,16 +147,19 @@ class Delivery:
         for part in payload.split(self.max_block_bytes):
             self.kept.append(part, part.nbytes, again=self.again)
 
-    def annotate(self, attrs: Mapping[str, Any]) -> None:
-        """Hand in attributes."""
+    def annotation_nbytes(self, attrs: Mapping[str, Any]) -> int:
+        """Return the bytes of a message with these attributes; raise if they have no message."""
         message = wire.Annotate(scan=self.scan, seq=wire.MAX_INT, attrs=dict(attrs))
-        nbytes = sum(len(frame) for frame in wire.encode(message))
+        return sum(len(frame) for frame in wire.encode(message))
+
+    def annotate(self, attrs: Mapping[str, Any], nbytes: int) -> None:
+        """Hand in attributes; the caller has made sure of room."""
         self.kept.append(attrs, nbytes, again=False)
 
     def want_durable(self) -> int:
         """Ask for everything handed in to become durable; return the ticket to wait for."""
         self._commit_ticket = self.kept.last_ticket
-        self._ping_at = 0.0
+        self._commit_at = 0.0
         return self._commit_ticket
 
     def is_durable(self, ticket: int) -> bool:
@@ -254,6 +174,12 @@ class Delivery:
             self.kept.clear()
         else:
             self.want_durable()
+
+    def farewell(self) -> wire.Leave | None:
+        """Return what tells the daemon that a joiner waits for nothing more, if it listens."""
+        if self.state not in OPEN:
+            return None
+        return wire.Leave(scan=self.scan, seq=self.kept.highest_sent)
 
     def take_error(self) -> UsidstreamError | None:
         """Return an error about an earlier block, each once."""
@@ -287,6 +213,7 @@ class Delivery:
     def link_down(self) -> None:
         """The connection is gone, with all that was on its way."""
         self._outbox.clear()
+        self.reconnect = ""
         self._move(Event.LINK_DOWN)
 
     def _open(self, now: float) -> None:
@@ -300,7 +227,7 @@ class Delivery:
             self._open(now)
         elif self.state is State.OPENING and now >= self._opening_since + OPEN_TIMEOUT_S:
             self.reconnect = f"no answer to {self.opening.type} within {OPEN_TIMEOUT_S:g} s"
-        elif self.state in _OPEN and self.kept.unsettled_sent and now >= self._stall_at:
+        elif self.state in OPEN and self.kept.unsettled_sent and now >= self._stall_at:
             self._stall_at = now + self._stall_s
             self._stall_s = min(2 * self._stall_s, LONGEST_STALL_S)
             self.kept.go_back(self.kept.received + 1)
@@ -311,17 +238,16 @@ class Delivery:
             return self._open_at
         if self.state is State.OPENING:
             return self._opening_since + OPEN_TIMEOUT_S
-        if self.state not in _OPEN:
+        if self.state not in OPEN or not self.kept.entries:
             return None
-        if not self.kept.entries:
-            return None
-        return min(self._ping_at, self._stall_at) if self.kept.unsettled_sent else self._ping_at
+        ping_at = self._ping_at()
+        return min(ping_at, self._stall_at) if self.kept.unsettled_sent else ping_at
 
     def take(self, now: float) -> wire.Message | Outbound | None:
         """Return the next message to send, or None."""
         if self._outbox:
             return self._outbox.popleft()
-        if self.state not in _OPEN:
+        if self.state not in OPEN:
             return None
         if self._goal_is_ripe():
             return self._ask_for_goal()
@@ -335,7 +261,7 @@ class Delivery:
         if idle:
             self._stall_s = STALL_S
             self._stall_at = now + self._stall_s
-            self._ping_at = now + ACK_REPEAT_S
+            self._quiet_since = now
         seq, entry = taken
         if isinstance(entry.content, Payload):
             return Outbound(self.scan, seq, entry.content, entry.again)
@@ -349,12 +275,18 @@ class Delivery:
         crowded = 2 * self.held_bytes > self.retain_limit_bytes
         return crowded or self.kept.oldest_ticket <= self._commit_ticket
 
+    def _ping_at(self) -> float:
+        """Return when to ask for the latest ack: while anything is held, one may have been lost."""
+        ask_at = self._quiet_since + ACK_REPEAT_S
+        return min(ask_at, self._commit_at) if self._wants_commit() else ask_at
+
     def _next_ping(self, now: float) -> wire.Message | None:
-        """Ask for the latest ack while anything is held: one may have been lost."""
-        if not self.kept.entries or now < self._ping_at:
+        if not self.kept.entries or now < self._ping_at():
             return None
         commit = self._wants_commit()
-        self._ping_at = now + (COMMIT_REPEAT_S if commit else ACK_REPEAT_S)
+        self._quiet_since = now
+        if commit:
+            self._commit_at = now + COMMIT_REPEAT_S
         return wire.Ping(scan=self.scan, commit=commit)
 
     def _goal_is_ripe(self) -> bool:
@@ -363,14 +295,14 @@ class Delivery:
         A finish waits until everything was received, so that a refused block is known, and can be
         mended, before the scan is closed. A joiner leaves when all of its own is durable.
         """
-        if (self.state, _GOAL_EVENTS.get(self.goal)) not in TRANSITIONS:
+        if (self.state, GOAL_EVENTS.get(self.goal)) not in TRANSITIONS:
             return False
         if self.goal is Goal.FINISH:
             return self.kept.all_received and not self._pending
         return self.goal is Goal.ABORT or not self.kept.entries
 
     def _ask_for_goal(self) -> wire.Message:
-        self._move(_GOAL_EVENTS[self.goal])
+        self._move(GOAL_EVENTS[self.goal])
         if self.goal is Goal.ABORT:
             return wire.Abort(scan=self.scan, reason=self._reason)
         seq = self.kept.last_seq
@@ -405,14 +337,14 @@ class Delivery:
             self.fail(error)
             return
         if self._has_forgotten(message):
-            self.fail(_forgotten(self.scan, self.durable_positions, message.positions))
+            self.fail(forgotten(self.scan, self.durable_positions, message.positions))
             return
         self._move(Event.OPENED)
         self.opened = self.opened or message
         self.durable_positions = message.positions
         self.kept.restart(coverage, message.credit, self.max_block_bytes)
-        self._quiet = (0, now)
-        self._ping_at = now
+        self._gone_back = (0, now)
+        self._commit_at, self._quiet_since = now, now
         self.progress += 1
 
     def _has_forgotten(self, message: wire.Opened) -> bool:
@@ -421,7 +353,7 @@ class Delivery:
         return anew or message.positions < self.durable_positions
 
     def _on_ack(self, message: wire.Ack, now: float) -> None:
-        if self.state not in _OPEN:
+        if self.state not in OPEN:
             return
         try:
             moved = self.kept.acknowledge(message.received, message.durable, message.credit)
@@ -434,17 +366,16 @@ class Delivery:
             self.progress += 1
             self._stall_s = STALL_S
             self._stall_at = now + self._stall_s
-        if not self._wants_commit():
-            self._ping_at = max(self._ping_at, now + ACK_REPEAT_S)
+        self._quiet_since = now
 
     def _on_resend(self, message: wire.Resend, now: float) -> None:
-        if self.state not in _OPEN:
+        if self.state not in OPEN:
             return
-        seq, until = self._quiet
+        seq, until = self._gone_back
         if message.seq == seq and now < until and self.kept.received < seq:
             return
         if self.kept.go_back(message.seq):
-            self._quiet = (message.seq, now + RESEND_QUIET_S)
+            self._gone_back = (message.seq, now + RESEND_QUIET_S)
 
     def _on_finished(self, message: wire.Finished) -> None:
         if self.state is State.DONE or not self._move(Event.ENDED):
@@ -461,7 +392,7 @@ class Delivery:
             self.reconnect = error.message
         elif message.code in _NOTICE_CODES:
             self.notice = error.message
-        elif self.state is State.OPENING:
+        elif self.state is State.OPENING and message.operation in ("", self.opening.type):
             self._on_not_opened(error, now)
         elif error.fatal:
             self.fail(error)
@@ -482,7 +413,7 @@ class Delivery:
 
     def _on_refused(self, seq: int, error: UsidstreamError) -> None:
         """Settle a refused entry: silently again, in part, or as an error for the caller."""
-        entry = self.kept.find(seq) if self.state in _OPEN else None
+        entry = self.kept.find(seq) if self.state in OPEN else None
         if entry is None:
             return
         self.progress += 1
@@ -503,12 +434,12 @@ class Delivery:
         refused = payload
         self.kept.drop(entry)
         if payload.single and error.code == "already_covered":
-            hit = _rows_hit(payload, error.details.get("ranges"))
+            hit = rows_hit(payload, error.details.get("ranges"))
             rest = payload.without(hit)
             if hit.any() and rest is not None:
                 self.kept.resubmit(entry, rest, again=entry.again)
                 refused = payload.only(hit)
-        self._remember(_about_block(error, refused))
+        self._remember(about_block(error, refused))
 
     def _remember(self, error: UsidstreamError) -> None:
         if len(self._pending) < MAX_PENDING_ERRORS:
@@ -522,53 +453,3 @@ class Delivery:
             return False
         self.state = target
         return True
-
-
-def read_coverage(message: wire.Opened | wire.StatusReport) -> dict[str, Coverage]:
-    """Read each main's coverage."""
-    return {
-        main: Coverage(
-            wire.unpack_ranges(indices.get("complete"), message.frames, 2),
-            wire.unpack_ranges(indices.get("partial"), message.frames, 4),
-        )
-        for main, indices in message.coverage.items()
-    }
-
-
-def to_exception(message: wire.Error) -> UsidstreamError:
-    """Make the exception of an error message."""
-    details = {**message.details, "retryable": message.retryable, "operation": message.operation}
-    if message.scan:
-        details["scan"] = message.scan
-    return error_for(message.code, message.message, hint=message.hint, details=details)
-
-
-def _rows_hit(payload: Payload, ranges: Any) -> npt.NDArray[np.bool_]:
-    """Tell which rows of a refused block its error names; all of them if it names none."""
-    rows = payload.row_numbers()
-    hit = np.zeros(len(rows), dtype=np.bool_)
-    try:
-        table = np.asarray(ranges, dtype=np.int64).reshape(-1, 4)
-    except (TypeError, ValueError):
-        return ~hit
-    for start, stop in table[:, :2].tolist():
-        hit |= (rows >= start) & (rows < stop)
-    return hit if hit.any() else ~hit
-
-
-def _about_block(error: UsidstreamError, payload: Payload) -> UsidstreamError:
-    return error_for(
-        error.code,
-        f"an earlier block was refused ({payload.describe()}): {error.message}",
-        hint=error.hint,
-        details=error.details | payload.address(),
-    )
-
-
-def _forgotten(scan: str, before: int, after: int) -> DeliveryError:
-    return DeliveryError(
-        f"the daemon lacks what it had acknowledged as durable of scan {scan}:"
-        f" it holds {after} positions, and had {before}",
-        code="delivery_failed",
-        hint="Check that it runs with the same data directory; then resume the scan by its id.",
-    )
