@@ -5,6 +5,7 @@ I/O thread, ``io_thread`` owns the socket that ``transport`` makes.
 """
 
 from .client import Client, connect
-from .scan import Scan, ScanResult
+from .result import ScanResult
+from .scan import Scan
 
 __all__ = ["Client", "Scan", "ScanResult", "connect"]

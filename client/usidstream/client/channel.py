@@ -7,18 +7,18 @@ what it was given, except where `add_rows` says so.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from .. import wire
 from ..delivery import (
-    RETAIN_LIMIT_BYTES,
     Coverage,
     Delivery,
     Lane,
@@ -28,14 +28,12 @@ from ..delivery import (
     Rows,
     as_bytes,
     conform,
+    read_coverage,
     scattered,
 )
-from ..errors import (
-    BlockError,
-    DeliveryTimeoutError,
-    UsidstreamError,
-    error_for,
-)
+from ..errors import DeliveryTimeoutError, UsidstreamError, error_for
+from .mains import Mains
+from .options import Options, Waker, fresh
 
 PIECE_BYTES = 1 << 20
 """Large blocks travel in pieces of about this size, each with a buffer of its own, so that memory
@@ -43,29 +41,6 @@ is freed as they become durable."""
 MAX_LANES_COUNT = 32
 WAIT_SLICE_S = 1.0
 """Lock waits cannot be interrupted everywhere; none is longer than this."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the caller of `connect` chose."""
-
-    timeout_s: float = 10.0
-    write_timeout_s: float = 60.0
-    retain_limit_bytes: int = RETAIN_LIMIT_BYTES
-    linger_s: float = 0.02
-
-
-class Waker(Protocol):
-    """The I/O thread, as seen from a caller."""
-
-    def posted(self) -> None:
-        """There is something to send."""
-
-    def opened(self) -> None:
-        """A block was opened, so that linger must be watched."""
-
-    def trouble(self) -> str:
-        """Return why there is no connection, empty while there is one."""
 
 
 class Channel:
@@ -85,45 +60,23 @@ class Channel:
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
         self.delivery = delivery
+        self.mains = Mains([])
         self.options = options
         self.lanes: dict[tuple[str, ...], Lane] = {}
         self.held: dict[str, Coverage] = {}
         self.skipped = 0
-        self.closing = ""
+        self.closing: UsidstreamError | None = None
         self.corrupt = 0
+        self.lingering = False
         self._waker = waker
-        self._shapes: dict[str, MainShape] = {}
         self._waiters = 0
 
-    # ------------------------------------------------------------ mains and lanes
-
-    def use(self, shapes: Iterable[MainShape]) -> None:
-        """Set the scan's mains, once they are known."""
-        self._shapes = {shape.name: shape for shape in shapes}
-
-    @property
-    def shapes(self) -> list[MainShape]:
-        """The scan's mains."""
-        return list(self._shapes.values())
-
-    def shape(self, name: Any) -> MainShape:
-        """Return a main by its name; raise ``unknown_main`` naming those there are."""
-        shape = self._shapes.get(name) if isinstance(name, str) else None
-        if shape is None:
-            known = ", ".join(map(repr, self._shapes))
-            raise BlockError(f"no main {name!r}; the scan has {known}", code="unknown_main")
-        return shape
-
-    def only(self) -> MainShape:
-        """Return the only main; raise ``unknown_main`` where there are several."""
-        if len(self._shapes) != 1:
-            known = ", ".join(map(repr, self._shapes))
-            raise BlockError(
-                f"the scan has several mains ({known}): say which",
-                code="unknown_main",
-                hint="Give main=..., or a dict of main names and spectra.",
-            )
-        return next(iter(self._shapes.values()))
+    def resume(self) -> None:
+        """After opening a scan that was known: skip what is durable, send all else as a resend."""
+        opened = self.delivery.opened
+        if opened is not None and opened.resumed:
+            self.held = read_coverage(opened)
+            self.delivery.again = True
 
     def lane(self, names: tuple[str, ...]) -> Lane:
         """Return the lane for these mains."""
@@ -132,8 +85,8 @@ class Channel:
             if len(self.lanes) >= MAX_LANES_COUNT:
                 self.seal_all()
                 self.lanes.clear()
-            limit = self.delivery.retain_limit_bytes // (4 * len(self._shapes))
-            lane = self.lanes[names] = Lane([self.shape(name) for name in names], limit)
+            limit = self.delivery.retain_limit_bytes // (4 * len(self.mains))
+            lane = self.lanes[names] = Lane([self.mains.get(name) for name in names], limit)
         return lane
 
     # ------------------------------------------------------------ what goes wrong
@@ -150,16 +103,10 @@ class Channel:
         failure = self.delivery.failure
         if failure is not None:
             raise fresh(failure)
-        if self.closing:
-            raise error_for("scan_finished", f"scan {self.delivery.scan}: {self.closing}")
+        if self.closing is not None:
+            raise fresh(self.closing)
         if self.delivery.ended:
             raise error_for("scan_finished", f"scan {self.delivery.scan} has ended")
-
-    def fail(self, error: UsidstreamError) -> None:
-        """End the scan for its callers."""
-        with self.lock:
-            self.delivery.fail(error)
-            self.after_event()
 
     # ------------------------------------------------------------ pixels
 
@@ -189,7 +136,9 @@ class Channel:
             return False
         self.delivery.reserved_bytes += lane.nbytes
         lane.begin(row, self._stop(lane, row + 1))
-        self._waker.opened()
+        if not self.lingering:
+            self.lingering = True
+            self._waker.posted()
         return True
 
     def _stop(self, lane: Lane, row: int) -> int:
@@ -229,10 +178,27 @@ class Channel:
             self.delivery.add_block(payload)
         self._waker.posted()
 
-    def seal_all(self) -> None:
-        """Hand every open block to delivery."""
-        for lane in self.lanes.values():
-            self.seal(lane)
+    def seal_all(self, main: str = "") -> None:
+        """Hand every open block to delivery, or those that hold rows of one main."""
+        for names, lane in self.lanes.items():
+            if not main or main in names:
+                self.seal(lane)
+
+    def annotate(self, attrs: Mapping[str, Any]) -> None:
+        """Take attributes."""
+        nbytes = self.delivery.annotation_nbytes(attrs)
+        with self._set_aside(nbytes, "the attributes were not taken"):
+            pass
+        self.delivery.annotate(attrs, nbytes)
+        self._waker.posted()
+
+    def let_go(self) -> None:
+        """Forget all that is held, and take nothing more."""
+        scan = self.delivery.scan
+        self.closing = error_for("closed", f"this client has let go of scan {scan}")
+        self.discard()
+        self.delivery.kept.clear()
+        self._after_event()
 
     def discard(self) -> None:
         """Let every open block go."""
@@ -284,42 +250,46 @@ class Channel:
         conform.span(spectra[0][0], row, 1, 0, 1)
         wanted = [(m, array) for m, array in spectra if not self._holds(m, row, 1, 0, m.n_cols)]
         self.skipped += len(spectra) - len(wanted)
-        with self._set_aside(sum(m.row_nbytes for m, _ in wanted), f"row {row} was not taken"):
+        nbytes = sum(main.row_nbytes for main, _ in wanted)
+        with self._set_aside(nbytes, f"row {row} was not taken") as room:
             for main, array in wanted:
                 data = np.array(array, dtype=main.dtype, order="C")
                 block = Payload(main.name, row, 1, 0, main.n_cols, as_bytes(data), single=True)
-                self.delivery.add_block(block)
-        self._waker.posted()
+                self._hand_in(block, room)
 
     def _add_pieces(self, rows: int, row_nbytes: int, make: Callable[[int, int], Payload]) -> None:
         limit = self.delivery.retain_limit_bytes
         step = max(1, min(PIECE_BYTES, limit // 4) // row_nbytes)
         if rows * row_nbytes <= limit:
-            with self._set_aside(rows * row_nbytes, "the block was not taken"):
+            with self._set_aside(rows * row_nbytes, "the block was not taken") as room:
                 for start in range(0, rows, step):
-                    self._add_piece(make, start, min(start + step, rows))
+                    self._add_piece(make, start, min(start + step, rows), room)
             return
         for start in range(0, rows, step):
             stop = min(start + step, rows)
+            consequence = f"{start} rows of the block were taken, the others were not"
             try:
-                with self._set_aside((stop - start) * row_nbytes, f"{start} rows were taken"):
-                    self._add_piece(make, start, stop)
+                with self._set_aside((stop - start) * row_nbytes, consequence) as room:
+                    self._add_piece(make, start, stop, room)
             except DeliveryTimeoutError as error:
                 error.details["rows_taken"] = start
                 raise
 
     @contextmanager
-    def _set_aside(self, nbytes: int, consequence: str) -> Iterator[None]:
+    def _set_aside(self, nbytes: int, consequence: str) -> Iterator[_Room]:
         """Set memory aside, waiting for it as long as a write may take, until it is handed in."""
         while not self.delivery.has_room(nbytes):
             self.wait_for_room(nbytes, consequence)
         self.delivery.reserved_bytes += nbytes
+        room = _Room(nbytes)
         try:
-            yield
+            yield room
         finally:
-            self.delivery.reserved_bytes -= nbytes
+            self.delivery.reserved_bytes -= room.nbytes
 
-    def _add_piece(self, make: Callable[[int, int], Payload], start: int, stop: int) -> None:
+    def _add_piece(
+        self, make: Callable[[int, int], Payload], start: int, stop: int, room: _Room
+    ) -> None:
         """Copy a piece, with the lock open so that nobody waits for the copy."""
         self.lock.release()
         try:
@@ -327,6 +297,12 @@ class Channel:
         finally:
             self.lock.acquire()
         self.check_alive()
+        self._hand_in(payload, room)
+
+    def _hand_in(self, payload: Payload, room: _Room) -> None:
+        nbytes = min(payload.nbytes, room.nbytes)
+        room.nbytes -= nbytes
+        self.delivery.reserved_bytes -= nbytes
         self.delivery.add_block(payload)
         self._waker.posted()
 
@@ -342,6 +318,7 @@ class Channel:
             self.options.write_timeout_s,
             f"no room within {self.options.write_timeout_s:g} s; {consequence}",
         )
+        self.check_alive()
 
     def wait(
         self,
@@ -350,6 +327,7 @@ class Channel:
         failure: str,
         *,
         extend: Callable[[], Any] | None = None,
+        longest_s: float = math.inf,
     ) -> None:
         """Wait until a condition holds.
 
@@ -361,6 +339,8 @@ class Channel:
             How long, from now or from the last change of ``extend()``.
         failure
             What a `DeliveryTimeoutError` says; the state of delivery is added.
+        longest_s
+            How long however often ``extend()`` changes.
 
         Raises
         ------
@@ -369,7 +349,8 @@ class Channel:
         UsidstreamError
             What ended the scan meanwhile.
         """
-        deadline = time.monotonic() + timeout_s
+        started = time.monotonic()
+        deadline = started + timeout_s
         mark = extend() if extend else None
         self._waiters += 1
         try:
@@ -378,7 +359,7 @@ class Channel:
                     raise fresh(self.delivery.failure)
                 now = time.monotonic()
                 if extend and extend() != mark:
-                    mark, deadline = extend(), now + timeout_s
+                    mark, deadline = extend(), min(now + timeout_s, started + longest_s)
                 if now >= deadline:
                     raise DeliveryTimeoutError(f"{failure} ({self.situation()})")
                 self.changed.wait(min(deadline - now, WAIT_SLICE_S))
@@ -396,11 +377,45 @@ class Channel:
         words += [f"the daemon says: {delivery.notice}"] if delivery.notice else []
         return "; ".join(words)
 
-    # ------------------------------------------------------------ from the I/O thread
+    def signs_of_life(self) -> tuple[int, int]:
+        """Return what changes whenever the daemon says anything."""
+        return self.delivery.progress, self._waker.heard()
 
     def post(self) -> None:
         """Tell the I/O thread that there is something to send."""
         self._waker.posted()
+
+    # ------------------------------------------------------------ from the I/O thread
+
+    def tick(self, now: float, max_block_bytes: int | None) -> str:
+        """Let time pass; return why the connection must be made anew, if it must.
+
+        Parameters
+        ----------
+        max_block_bytes
+            The daemon's limit, None while there is no connection.
+        """
+        with self.lock:
+            delivery = self.delivery
+            if max_block_bytes is not None:
+                delivery.link_up(max_block_bytes, now)
+            delivery.tick(now)
+            return delivery.reconnect
+
+    def link_down(self) -> None:
+        """The connection is gone."""
+        with self.lock:
+            self.delivery.link_down()
+
+    def due_at(self) -> float | None:
+        """Return when delivery has something to do."""
+        with self.lock:
+            return self.delivery.due_at()
+
+    def take(self, now: float) -> wire.Message | Outbound | None:
+        """Return the next message to send."""
+        with self.lock:
+            return self.delivery.take(now)
 
     def as_message(self, block: Outbound) -> wire.Block:
         """Return a block's message, damaged if the program asked for it."""
@@ -410,26 +425,56 @@ class Channel:
         self.corrupt -= 1
         return replace(message, crc=message.crc ^ 1)
 
-    def tick(self) -> bool:
-        """Send blocks that have lingered; return whether any is still open."""
-        open_left = False
-        for lane in self.lanes.values():
-            if lane.lingers():
-                self.seal(lane)
-            open_left = open_left or lane.used > 0
-        return open_left
+    def receive(self, message: wire.Message, now: float) -> None:
+        """Take a message from the daemon."""
+        with self.lock:
+            self.delivery.receive(message, now)
+            self._after_event()
 
-    def after_event(self) -> None:
+    def fail(self, error: UsidstreamError) -> None:
+        """End the scan for its callers."""
+        with self.lock:
+            self.delivery.fail(error)
+            self._after_event()
+
+    def linger(self) -> None:
+        """At a tick: send the blocks that were open at the last one."""
+        with self.lock:
+            for lane in self.lanes.values():
+                if lane.lingers():
+                    self.seal(lane)
+            self.lingering = any(lane.used for lane in self.lanes.values())
+
+    def hasten(self) -> None:
+        """Send and make durable all there is, for the client is being closed."""
+        with self.lock:
+            self.closing = self.closing or error_for("closed", "the client is closed")
+            self.seal_all()
+            self.delivery.want_durable()
+            self._after_event()
+
+    def undelivered(self) -> int:
+        """Return how many bytes were taken that are not durable."""
+        with self.lock:
+            return self.delivery.held_bytes
+
+    def abandon(self, error: UsidstreamError) -> None:
+        """In a forked child: forget whoever held the lock, and make every call raise."""
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
+        self.fail(error)
+
+    def _after_event(self) -> None:
         """Wake who waits, and take writers off the fast path if there is something to raise."""
-        if self.delivery.troubled:
+        if self.delivery.troubled or self.delivery.ended or self.closing:
             for lane in self.lanes.values():
                 lane.next_row = None
         if self._waiters:
             self.changed.notify_all()
 
 
-def fresh(error: UsidstreamError) -> UsidstreamError:
-    """Return a copy to raise: one exception raised by many calls would gather their tracebacks."""
-    copy = error_for(error.code, error.message, hint=error.hint, details=error.details)
-    copy.__cause__ = error.__cause__
-    return copy
+@dataclass
+class _Room:
+    """Memory set aside for blocks that are not handed in yet."""
+
+    nbytes: int

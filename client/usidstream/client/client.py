@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import secrets
 import time
+import warnings
+import weakref
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from .. import wire
-from ..delivery import RETAIN_LIMIT_BYTES, Delivery, MainShape
-from ..errors import DeliveryError, DeliveryTimeoutError
+from ..delivery import RETAIN_LIMIT_BYTES, Delivery
+from ..errors import DeliveryTimeoutError, error_for
 from ..layout import ScanLayout
-from .channel import Channel, Options
+from .channel import Channel
+from .ended import EndedScan
 from .io_thread import IoThread
-from .scan import FinishedScan, Scan, resume
+from .mains import Mains
+from .options import Options
+from .scan import Scan
 
 T = TypeVar("T")
+
+EXIT_LINGER_S = 2.0
+"""What a program that ends without closing its client is held up, at most, by what it wrote."""
+CLOSE_GRACE_S = 5.0
+"""Beyond its linger, for the I/O thread to say bye."""
 
 
 def connect(
@@ -35,9 +47,10 @@ def connect(
     endpoint
         Such as ``tcp://127.0.0.1:5755``.
     timeout_s
-        How long connecting, opening and asking may take.
+        How long connecting, opening, asking and closing may take.
     write_timeout_s
-        How long a write may wait for room, and an end for progress: a daemon's restart must fit.
+        How long a write may wait for room, and an end for signs of life: a daemon's restart must
+        fit.
     retain_limit_bytes
         How much may be held that is not durable yet.
     linger_s
@@ -48,8 +61,7 @@ def connect(
     DeliveryError
         No daemon answers there, or it speaks another protocol.
     """
-    options = Options(timeout_s, write_timeout_s, retain_limit_bytes, linger_s)
-    return Client(endpoint, options)
+    return Client(endpoint, Options(timeout_s, write_timeout_s, retain_limit_bytes, linger_s))
 
 
 class Client:
@@ -59,15 +71,17 @@ class Client:
         self.endpoint = endpoint
         self._options = options
         self._io = IoThread(endpoint, options)
+        _live.add(self._io)
+        # A client that nobody holds any more closes; without waiting, for this may be any thread.
+        weakref.finalize(self, self._io.close, EXIT_LINGER_S).atexit = False
         try:
             self._wait(self._io.welcome, f"no daemon answered at {endpoint}")
         except BaseException:
-            self.close()
+            self._io.close(0.0)
+            self._io.join(CLOSE_GRACE_S)
             raise
 
-    def open_scan(
-        self, layout: ScanLayout, *, file: str = "scan", scan_id: str | None = None
-    ) -> Scan:
+    def open_scan(self, layout: ScanLayout, file: str = "scan", scan_id: str | None = None) -> Scan:
         """Open a scan, or resume one.
 
         Parameters
@@ -78,6 +92,7 @@ class Client:
             The beginning of the file's name.
         scan_id
             32 hexadecimal digits of a scan to resume, or to be able to resume; random if None.
+            What a known scan holds already is skipped when it is written again.
 
         Raises
         ------
@@ -86,47 +101,83 @@ class Client:
         """
         frames: list[wire.Frame] = []
         packed = wire.pack_layout(layout.to_dict(), frames)
+        self._check_layout_size(frames)
         name = scan_id or secrets.token_hex(16)
         channel = self._open(wire.Open(scan=name, layout=packed, file=file, frames=frames))
-        channel.use(_shapes(layout))
+        channel.mains = Mains.of(layout)
         if scan_id is not None:
-            resume(channel)
-        kind = FinishedScan if channel.delivery.ended else Scan
-        return kind(channel, layout, self._ask, self._io.detach)
+            channel.resume()
+        if channel.delivery.ended:
+            return EndedScan(channel, layout, self)
+        return Scan(channel, layout, self)
 
     def join_scan(self, scan_id: str) -> Scan:
-        """Help to fill a scan that another client opened."""
+        """Help to fill a scan that another client opened; its layout is the scan's ``layout``."""
         channel = self._open(wire.Join(scan=scan_id))
         opened = channel.delivery.opened
         if opened is None:
-            raise DeliveryError(f"scan {scan_id} has ended", code="scan_finished")
+            raise error_for("scan_finished", f"scan {scan_id} has ended")
         layout = ScanLayout.from_dict(wire.unpack_layout(opened.layout, opened.frames))
-        channel.use(_shapes(layout))
-        return Scan(channel, layout, self._ask, self._io.detach)
+        channel.mains = Mains.of(layout)
+        return Scan(channel, layout, self)
 
     def status(self) -> dict[str, Any]:
         """Return what the daemon says of itself (``daemon``) and of its scans (``scans``)."""
-        report = self._ask(wire.StatusRequest())
+        report = self.ask(wire.StatusRequest())
         return {"daemon": report.daemon, "scans": report.scans}
 
     def close(self) -> None:
-        """Say bye; scans that are open stay resumable."""
-        self._io.close()
+        """Say bye, once all that was written is durable; scans that are open stay resumable.
+
+        Raises
+        ------
+        DeliveryTimeoutError
+            Some of it was not within ``timeout_s``; the client is closed all the same.
+        """
+        self._close(self._options.timeout_s)
+
+    def _close(self, linger_s: float) -> None:
+        self._io.close(linger_s)
+        self._io.join(linger_s + CLOSE_GRACE_S)
+        undelivered, self._io.undelivered = self._io.undelivered, ""
+        if undelivered:
+            raise DeliveryTimeoutError(
+                f"the client was closed with {undelivered}",
+                hint="Open the scan again by its id and send again what is not durable.",
+            )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        if kind is None:
+            self.close()
+            return
+        try:
+            self._close(0.0)
+        except DeliveryTimeoutError as second:
+            if error is not None:
+                error.add_note(str(second))
+
+    # ------------------------------------------------------------ for its scans
+
+    def ask(self, request: wire.StatusRequest) -> wire.StatusReport:
+        """Send a status request and wait for its answer."""
+        return self._wait(self._io.ask(request), "the daemon did not answer")
+
+    def detach(self, channel: Channel, farewell: wire.Message | None = None) -> None:
+        """Carry nothing more for a scan."""
+        self._io.detach(channel, farewell)
 
     # ------------------------------------------------------------ asking and waiting
 
     def _open(self, opening: wire.Open | wire.Join) -> Channel:
+        wire.encode(opening)  # raises here what has no message, such as a layout over the limit
         delivery = Delivery(opening, self._options.retain_limit_bytes)
         channel = Channel(delivery, self._io, self._options)
         self._io.attach(channel)
@@ -135,35 +186,57 @@ class Client:
                 channel.wait(
                     lambda: delivery.opened is not None or delivery.ended,
                     self._options.timeout_s,
-                    f"scan {opening.scan} was not opened",
+                    f"scan {opening.scan} was not opened within {self._options.timeout_s:g} s",
                 )
         except BaseException:
             self._io.detach(channel)
             raise
         return channel
 
-    def _ask(self, request: wire.StatusRequest) -> wire.StatusReport:
-        return self._wait(self._io.ask(request), "the daemon did not answer")
+    def _check_layout_size(self, frames: list[wire.Frame]) -> None:
+        limit = self._io.welcome.result().limits.get("max_layout_bytes", wire.MAX_LAYOUT_BYTES)
+        nbytes = sum(len(frame) for frame in frames)
+        if nbytes > limit:
+            raise error_for(
+                "layout_too_large", f"the layout's arrays take {nbytes} bytes, over {limit}"
+            )
 
     def _wait(self, answer: Future[T], failure: str) -> T:
-        deadline = time.monotonic() + self._options.timeout_s
         try:
-            return answer.result(max(0.0, deadline - time.monotonic()))
+            return answer.result(self._options.timeout_s)
         except FutureTimeoutError:
+            answer.cancel()
+            trouble = self._io.trouble()
+            reason = f" ({trouble})" if trouble else ""
             raise DeliveryTimeoutError(
-                f"{failure} within {self._options.timeout_s:g} s ({self._io.trouble()})",
+                f"{failure} within {self._options.timeout_s:g} s{reason}",
                 hint="Is usidstreamd serve running there?",
             ) from None
 
 
-def _shapes(layout: ScanLayout) -> list[MainShape]:
-    return [
-        MainShape(
-            main.name,
-            layout.n_positions,
-            main.n_spectroscopic,
-            main.np_dtype,
-            tuple(dimension.size for dimension in main.spectroscopic),
-        )
-        for main in layout.mains
-    ]
+# ---------------------------------------------------------------- the end of the process
+
+_live: weakref.WeakSet[IoThread] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    """At exit: let what was written by clients that nobody closed go out, for a short time."""
+    for io_thread in list(_live):
+        io_thread.close(EXIT_LINGER_S)
+    deadline = time.monotonic() + EXIT_LINGER_S + CLOSE_GRACE_S
+    for io_thread in list(_live):
+        io_thread.join(max(0.0, deadline - time.monotonic()))
+        if io_thread.undelivered:
+            warnings.warn(f"the program ended with {io_thread.undelivered}", stacklevel=1)
+
+
+def _abandon_all() -> None:
+    """In a forked child: the threads are the parent's, and so are the connections."""
+    for io_thread in list(_live):
+        io_thread.abandon()
+    _live.clear()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)

@@ -1,13 +1,12 @@
 """The thread that owns a client's socket: it dials, greets, sends what is due, hands on what comes.
 
 It knows the connection and which scan a message is for; what a scan sends next is its delivery's
-to say. Callers never touch the socket: they change state under a lock and ring the bell. If this
-thread dies, its reason reaches every call that waits, and every later one.
+to say. Callers never touch the socket: they change state under a lock, and ring the bell if this
+thread sleeps. If it dies, its reason reaches every call that waits, and every later one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import threading
 import time
@@ -19,11 +18,15 @@ import zmq
 from .. import __version__, wire
 from ..delivery import Link, LinkState, Outbound, Step, to_exception
 from ..errors import DeliveryError, UsidstreamError
-from .channel import Channel, Options
+from .channel import Channel
+from .options import Options
+from .questions import Answer, Questions
 from .transport import CLOSE_LINGER_MS, Bell, Connection
 
 LONGEST_SLEEP_S = 1.0
-MAX_MESSAGES_PER_TURN_COUNT = 256
+MAX_RECEIVED_PER_TURN_COUNT = 256
+MAX_SENT_PER_TURN_COUNT = 64
+"""Of each scan, so that none waits for another's backlog, nor any ack for a whole window."""
 
 
 class IoThread:
@@ -41,118 +44,181 @@ class IoThread:
         self.endpoint = endpoint
         self.welcome: Future[wire.Welcome] = Future()
         self.failure: UsidstreamError | None = None
+        self.undelivered = ""
+        self.messages_heard = 0
         self._options = options
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._instance = secrets.token_hex(8)
         self._bell = Bell()
         self._link = Link()
         self._connection: Connection | None = None
-        self._unsent: tuple[Channel | None, list[wire.Frame]] | None = None
+        self._unsent: list[wire.Frame] | None = None
         self._lock = threading.Lock()
         self._channels: dict[str, Channel] = {}
-        self._questions: deque[tuple[wire.StatusRequest, Future[wire.StatusReport]]] = deque()
-        self._unasked: deque[wire.StatusRequest] = deque()
-        self._is_lingering = False
-        self._is_closing = False
+        self._questions = Questions()
+        self._farewells: deque[wire.Message] = deque()
         self._linger_at = 0.0
+        self._close_by: float | None = None
+        self._is_closing = False
+        self._has_monitor_news = False
+        # A caller sets has_work and then looks at is_asleep; this thread does it the other way
+        # round, so that one of the two always sees the other.
+        self._has_work = False
+        self._is_asleep = False
         self._thread = threading.Thread(target=self._run, name="usidstream-io", daemon=True)
         self._thread.start()
 
     # ------------------------------------------------------------ from callers
 
     def posted(self) -> None:
-        """There is something to send."""
-        self._bell.ring()
-
-    def opened(self) -> None:
-        """A block was opened, so that linger must be watched."""
-        if not self._is_lingering:
-            self._is_lingering = True
+        """There is something to do."""
+        self._has_work = True
+        if self._is_asleep:
+            self._is_asleep = False
             self._bell.ring()
 
     def trouble(self) -> str:
         """Return why there is no connection, empty while there is one."""
         return "" if self._link.up else self._link.trouble or "not connected yet"
 
-    def attach(self, channel: Channel) -> None:
-        """Carry a scan's messages from now on; raise what ended the thread."""
-        with self._lock:
-            self._check_alive()
-            self._channels[channel.delivery.scan] = channel
-        self._bell.ring()
+    def heard(self) -> int:
+        """Return how many messages have come: a sign of life."""
+        return self.messages_heard
 
-    def detach(self, channel: Channel) -> None:
-        """Carry nothing more for a scan."""
+    def attach(self, channel: Channel) -> None:
+        """Carry a scan's messages from now on; whoever carried it here before is superseded."""
+        scan = channel.delivery.scan
+        with self._lock:
+            self.check_alive()
+            former = self._channels.get(scan)
+            self._channels[scan] = channel
+        if former is not None:
+            message = f"scan {scan} was opened again by this client"
+            former.fail(DeliveryError(message, code="superseded"))
+        self.posted()
+
+    def detach(self, channel: Channel, farewell: wire.Message | None = None) -> None:
+        """Carry nothing more for a scan, after an optional last message."""
         with self._lock:
             if self._channels.get(channel.delivery.scan) is channel:
                 del self._channels[channel.delivery.scan]
+            if farewell is not None and self._link.up:
+                self._farewells.append(farewell)
+        self.posted()
 
-    def ask(self, request: wire.StatusRequest) -> Future[wire.StatusReport]:
+    def ask(self, request: wire.StatusRequest) -> Answer:
         """Send a status request, again after a reconnection; the future is its answer."""
-        answer: Future[wire.StatusReport] = Future()
         with self._lock:
-            self._check_alive()
-            self._questions.append((request, answer))
-            self._unasked.append(request)
-        self._bell.ring()
+            self.check_alive()
+            answer = self._questions.ask(request)
+        self.posted()
         return answer
 
-    def close(self) -> None:
-        """Say bye and end the thread."""
+    def close(self, linger_s: float) -> None:
+        """End the thread, once all that is held is durable, or after ``linger_s``; do not wait."""
         with self._lock:
-            self._is_closing = True
-        self._bell.ring()
-        self._thread.join()
+            if self._close_by is None:
+                self._close_by = time.monotonic() + linger_s
+        self.posted()
 
-    def _check_alive(self) -> None:
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread's end; return False if it has not come."""
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def check_alive(self) -> None:
+        """Raise what ended the thread."""
         if self.failure is not None:
-            raise DeliveryError(self.failure.message, code=self.failure.code)
-        if self._is_closing:
+            error = DeliveryError(self.failure.message, code=self.failure.code)
+            raise error from self.failure.__cause__
+        if self._close_by is not None:
             raise DeliveryError("the client is closed", code="closed")
+
+    def abandon(self) -> None:
+        """In a forked child, which has no such thread: make every call say so."""
+        self.failure = DeliveryError(
+            "this client belongs to the parent process",
+            code="closed",
+            hint="Connect in the process that writes.",
+        )
+        self._lock = threading.Lock()
+        for channel in self._channels.values():
+            channel.abandon(self.failure)
 
     # ------------------------------------------------------------ the loop
 
     def _run(self) -> None:
         reason: UsidstreamError = DeliveryError("the client is closed", code="closed")
         try:
-            while not self._is_closing:
+            while not self._is_done(time.monotonic()):
                 self._turn()
+            self.undelivered = self._tell_undelivered()
             self._say_bye()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it was reaches every caller
             reason = _as_failure(error)
-            if not isinstance(error, UsidstreamError):
-                raise
         finally:
             self._end(reason)
 
+    def _is_done(self, now: float) -> bool:
+        """Whether the client is closed, and everything is durable or past waiting for."""
+        if self._close_by is None:
+            return False
+        channels = self._channels_now()
+        if not self._is_closing:
+            self._is_closing = True
+            for channel in channels:
+                channel.hasten()
+        return now >= self._close_by or not any(channel.undelivered() for channel in channels)
+
+    def _tell_undelivered(self) -> str:
+        """Say what was taken and is not durable, empty if nothing."""
+        held = {c.delivery.scan: c.undelivered() for c in self._channels_now()}
+        words = [f"{nbytes} bytes of scan {scan}" for scan, nbytes in held.items() if nbytes]
+        return " and ".join(words) + " not durable" if words else ""
+
     def _turn(self) -> None:
+        self._has_work = False
         now = time.monotonic()
         self._advance_link(now)
-        for channel in self._channels_now():
+        channels = self._channels_now()
+        for channel in channels:
             self._tick(channel, now)
-        self._linger(now)
-        self._send_due(now)
-        self._sleep(now)
-        self._bell.silence()
+        is_all_sent = self._send_due(channels, now)
+        self._sleep(channels, now, wait=is_all_sent)
         self._receive()
 
-    def _sleep(self, now: float) -> None:
+    def _sleep(self, channels: list[Channel], now: float, *, wait: bool) -> None:
+        """Wait for messages, the bell, or the time at which something is due."""
         poller = zmq.Poller()
         poller.register(self._bell.fileno(), zmq.POLLIN)
         if self._connection is not None:
-            wanted = zmq.POLLIN | (zmq.POLLOUT if self._unsent else 0)
-            poller.register(self._connection.socket, wanted)
+            is_blocked = self._unsent is not None
+            poller.register(
+                self._connection.socket, zmq.POLLIN | (zmq.POLLOUT if is_blocked else 0)
+            )
             poller.register(self._connection.monitor, zmq.POLLIN)
-        wake_at = min(self._due_times(now))
-        poller.poll(max(0, int((wake_at - now) * 1000) + 1) if wake_at > now else 0)
+        delay_s = min(self._due_times(channels, now)) - now if wait else 0.0
+        self._is_asleep = True
+        if self._has_work or delay_s <= 0:
+            self._is_asleep = False
+            delay_s = 0.0
+        events = dict(poller.poll(int(delay_s * 1000 + 0.999)))
+        self._is_asleep = False
+        if self._bell.fileno() in events:
+            self._bell.silence()
+        monitor = self._connection.monitor if self._connection is not None else None
+        self._has_monitor_news = monitor in events
 
-    def _due_times(self, now: float) -> list[float]:
+    def _due_times(self, channels: list[Channel], now: float) -> list[float]:
         times = [now + LONGEST_SLEEP_S, self._link.due_at()]
-        times += [self._linger_at] if self._is_lingering else []
-        for channel in self._channels_now():
-            with channel.lock:
-                due = channel.delivery.due_at()
-            times += [due] if due is not None and self._link.up else []
+        if self._close_by is not None:
+            times.append(self._close_by)
+        if any(channel.lingering for channel in channels):
+            times.append(self._linger_at)
+        if self._link.up and self._unsent is None:
+            dues = (channel.due_at() for channel in channels)
+            times += [due for due in dues if due is not None]
         return times
 
     def _channels_now(self) -> list[Channel]:
@@ -162,15 +228,15 @@ class IoThread:
     # ------------------------------------------------------------ the connection
 
     def _advance_link(self, now: float) -> None:
-        if self._connection is not None:
+        if self._connection is not None and self._has_monitor_news:
             broken = self._connection.broken()
             if broken:
                 self._hang_up(broken, now)
         step = self._link.advance(now)
         if step is Step.DIAL:
             self._dial(now)
-        elif step is Step.PING:
-            self._send(None, wire.Ping())
+        elif step is Step.PING and self._unsent is None:
+            self._send(wire.Ping())
         elif step is Step.HANG_UP:
             self._hang_up(self._link.silence(now), now)
 
@@ -184,90 +250,89 @@ class IoThread:
                 hint="An endpoint looks like tcp://127.0.0.1:5755.",
             ) from error
         self._link.dialled(now)
-        hello = wire.Hello(
-            versions=[wire.VERSION], client=f"usidstream {__version__}", instance=self._instance
-        )
-        self._send(None, hello)
+        name = f"usidstream {__version__}"
+        self._send(wire.Hello(versions=[wire.VERSION], client=name, instance=self._instance))
 
     def _hang_up(self, reason: str, now: float) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
         self._unsent = None
+        self._farewells.clear()
         if self._link.state is not LinkState.DOWN:
             self._link.lost(reason, now)
         for channel in self._channels_now():
-            with channel.lock:
-                channel.delivery.link_down()
-                channel.delivery.reconnect = ""
-                channel.after_event()
+            channel.link_down()
 
     def _on_welcome(self, message: wire.Welcome, now: float) -> None:
         if self._link.state is not LinkState.GREETING:
             return
         self._link.welcomed(message, now)
         with self._lock:
-            self._unasked = deque(request for request, _ in self._questions)
+            self._questions.ask_again()
         if not self.welcome.done():
             self.welcome.set_result(message)
 
     # ------------------------------------------------------------ sending
 
     def _tick(self, channel: Channel, now: float) -> None:
-        with channel.lock:
-            delivery = channel.delivery
-            if self._link.up:
-                delivery.link_up(self._link.max_block_bytes, now)
-            delivery.tick(now)
-            reason = delivery.reconnect
-            channel.after_event()
+        reason = channel.tick(now, self._link.max_block_bytes if self._link.up else None)
         if reason:
             self._hang_up(reason, now)
 
-    def _linger(self, now: float) -> None:
-        if not self._is_lingering or now < self._linger_at:
+    def _linger(self, channels: list[Channel], now: float) -> None:
+        if now < self._linger_at or not any(channel.lingering for channel in channels):
             return
-        # Cleared first: a block that is opened meanwhile sets it again.
-        self._is_lingering = False
-        for channel in self._channels_now():
-            with channel.lock:
-                self._is_lingering = channel.tick() or self._is_lingering
+        for channel in channels:
+            channel.linger()
         self._linger_at = now + self._options.linger_s
 
-    def _send_due(self, now: float) -> None:
+    def _send_due(self, channels: list[Channel], now: float) -> bool:
+        """Send what may be sent; return False if more could be at once."""
+        self._linger(channels, now)
         if not self._link.up or not self._flush_unsent():
-            return
-        while self._unasked and self._unsent is None:
-            self._send(None, self._unasked.popleft())
-        for channel in self._channels_now():
-            while self._unsent is None and self._send_next(channel, now):
-                pass
+            return True
+        self._send_requests()
+        is_all_sent = True
+        for channel in channels:
+            is_all_sent = self._send_from(channel, now) and is_all_sent
+        return is_all_sent
 
-    def _send_next(self, channel: Channel, now: float) -> bool:
-        with channel.lock:
-            message = channel.delivery.take(now)
-        if message is None:
-            return False
-        self._send(
-            channel, channel.as_message(message) if isinstance(message, Outbound) else message
-        )
-        return True
+    def _send_requests(self) -> None:
+        while self._unsent is None:
+            with self._lock:
+                message: wire.Message | None = self._questions.take()
+                if message is None and self._farewells:
+                    message = self._farewells.popleft()
+            if message is None:
+                return
+            self._send(message)
 
-    def _send(self, channel: Channel | None, message: wire.Message) -> None:
-        try:
-            frames = wire.encode(message)
-        except UsidstreamError as error:
-            if channel is None:
-                raise
-            channel.fail(error)
-            return
+    def _send_from(self, channel: Channel, now: float) -> bool:
+        for _ in range(MAX_SENT_PER_TURN_COUNT):
+            if self._unsent is not None:
+                return True
+            message = channel.take(now)
+            if message is None:
+                return True
+            try:
+                self._send(
+                    channel.as_message(message) if isinstance(message, Outbound) else message
+                )
+            except wire.WireError as error:
+                channel.fail(error)
+                return True
+        return False
+
+    def _send(self, message: wire.Message) -> None:
+        frames = wire.encode(message)
         if self._connection is not None and not self._connection.send(frames):
-            self._unsent = (channel, frames)
+            self._unsent = frames
 
     def _flush_unsent(self) -> bool:
         if self._unsent is None or self._connection is None:
             return True
-        if not self._connection.send(self._unsent[1]):
+        if not self._connection.send(self._unsent):
             return False
         self._unsent = None
         return True
@@ -275,21 +340,29 @@ class IoThread:
     # ------------------------------------------------------------ receiving
 
     def _receive(self) -> None:
-        for _ in range(MAX_MESSAGES_PER_TURN_COUNT):
+        for _ in range(MAX_RECEIVED_PER_TURN_COUNT):
             frames = self._connection.receive() if self._connection is not None else None
             if frames is None:
                 return
             now = time.monotonic()
             self._link.heard(now)
-            self._dispatch(wire.decode_daemon(frames), now)
+            self.messages_heard += 1
+            try:
+                self._dispatch(wire.decode_daemon(frames), now)
+            except wire.WireError as error:
+                # A newer daemon may send what this version does not know; all else is damage.
+                if error.code != "unknown_type":
+                    self._hang_up(f"the daemon sent what cannot be read: {error.message}", now)
 
     def _dispatch(self, message: wire.Message, now: float) -> None:
         if isinstance(message, wire.Welcome):
             self._on_welcome(message, now)
         elif isinstance(message, wire.StatusReport):
-            self._answer(message)
+            with self._lock:
+                self._questions.answer(message)
         elif isinstance(message, wire.Error) and message.operation == "status":
-            self._refuse_question(message)
+            with self._lock:
+                self._questions.refuse(message)
         elif isinstance(message, wire.Error) and not message.scan:
             self._on_error(message, now)
         else:
@@ -298,11 +371,8 @@ class IoThread:
     def _to_channel(self, message: wire.Message, now: float) -> None:
         with self._lock:
             channel = self._channels.get(getattr(message, "scan", ""))
-        if channel is None:
-            return
-        with channel.lock:
-            channel.delivery.receive(message, now)
-            channel.after_event()
+        if channel is not None:
+            channel.receive(message, now)
 
     def _on_error(self, message: wire.Error, now: float) -> None:
         error = to_exception(message)
@@ -310,26 +380,6 @@ class IoThread:
             self._hang_up(error.message, now)
         else:
             raise DeliveryError(error.message, code=error.code, hint=error.hint)
-
-    def _answer(self, report: wire.StatusReport) -> None:
-        scan = report.scans[0].get("scan", "") if report.coverage and report.scans else ""
-        answer = self._take_question(scan, coverage=bool(report.coverage))
-        if answer is not None:
-            answer.set_result(report)
-
-    def _refuse_question(self, message: wire.Error) -> None:
-        answer = self._take_question(message.scan, coverage=True)
-        if answer is not None:
-            answer.set_exception(to_exception(message))
-
-    def _take_question(self, scan: str, *, coverage: bool) -> Future[wire.StatusReport] | None:
-        with self._lock:
-            for entry in self._questions:
-                request, answer = entry
-                if request.coverage == coverage and (not coverage or request.scan == scan):
-                    self._questions.remove(entry)
-                    return answer
-        return None
 
     # ------------------------------------------------------------ the end
 
@@ -345,16 +395,15 @@ class IoThread:
         with self._lock:
             self.failure = reason
             channels, self._channels = list(self._channels.values()), {}
-            questions, self._questions = self._questions, deque()
-        if self._connection is not None:
-            self._connection.close()
+            self._questions.end(reason)
         for channel in channels:
             channel.fail(reason)
-        for answer in [answer for _, answer in questions]:
-            answer.set_exception(reason)
-        with contextlib.suppress(Exception):  # it was welcomed before
+        if not self.welcome.done():
             self.welcome.set_exception(reason)
+        if self._connection is not None:
+            self._connection.close()
         self._bell.close()
+        self._context.term()
 
 
 def _as_failure(error: BaseException) -> UsidstreamError:

@@ -1,29 +1,23 @@
 """A scan as a program sees it: writes, waiting, and the end.
 
 Everything here is the caller's side: data is checked, then handed to the channel under its lock.
-It knows no socket and no protocol message but those that open a scan.
+It knows no socket and no protocol message but those that open, leave and ask.
+
+A call that raises has taken nothing of what it was given, so it can be made again; the one
+exception, a block larger than all that may be held, says in the error how much of it went.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from .. import wire
-from ..delivery import (
-    DIRECT_ROW_BYTES,
-    Coverage,
-    Goal,
-    Lane,
-    MainShape,
-    conform,
-    read_coverage,
-)
+from ..delivery import DIRECT_ROW_BYTES, Coverage, Goal, Lane, conform
 from ..errors import (
     BlockError,
     DeliveryError,
@@ -34,31 +28,20 @@ from ..errors import (
 )
 from ..layout import ScanLayout, check_attrs
 from .channel import Channel
+from .result import ScanResult, read_result
 
-Ask = Callable[[wire.StatusRequest], wire.StatusReport]
+FINISH_TIMEOUT_S = 3600.0
+"""The longest that a finish waits for a daemon that is alive and writes, or waits for joiners."""
 
 
-@dataclass(frozen=True)
-class ScanResult:
-    """How a scan, or this client's part in it, ended.
+class Desk(Protocol):
+    """The client, as its scans see it."""
 
-    Parameters
-    ----------
-    scan_id
-        32 hexadecimal digits.
-    file
-        Absolute path on the daemon's machine.
-    status
-        ``complete``, ``incomplete`` (finished with gaps), ``aborted``, ``interrupted``; or
-        ``acquiring`` for a client that has left a scan that goes on.
-    missing
-        For each main that has any: half-open ranges (start, stop) of positions not complete.
-    """
+    def ask(self, request: wire.StatusRequest) -> wire.StatusReport:
+        """Send a status request and wait for its answer."""
 
-    scan_id: str
-    file: str
-    status: str
-    missing: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    def detach(self, channel: Channel, farewell: wire.Message | None = None) -> None:
+        """Carry nothing more for a scan."""
 
 
 class Scan:
@@ -73,25 +56,25 @@ class Scan:
         The scan's channel, opened.
     layout
         What the scan is.
-    ask
-        Sends a status request and waits for the answer.
-    detach
-        Takes the channel off the I/O thread.
+    desk
+        The client that it belongs to.
+
+    Attributes
+    ----------
+    layout
+        What the scan is; for a joined client, as the opener described it.
     """
 
-    def __init__(
-        self, channel: Channel, layout: ScanLayout, ask: Ask, detach: Callable[[Channel], None]
-    ) -> None:
+    def __init__(self, channel: Channel, layout: ScanLayout, desk: Desk) -> None:
         self.layout = layout
         self._channel = channel
-        self._ask = ask
-        self._detach = detach
+        self._desk = desk
         self._is_joined = isinstance(channel.delivery.opening, wire.Join)
-        self._only: Lane | None = None
-        self._direct = {m.name for m in channel.shapes if m.row_nbytes >= DIRECT_ROW_BYTES}
-        if len(layout.mains) == 1 and not self._direct:
-            with channel.lock:
-                self._only = channel.lane((layout.mains[0].name,))
+        self._direct = {m.name for m in channel.mains if m.row_nbytes >= DIRECT_ROW_BYTES}
+        # The lanes of the last calls: one comparison with a lane's next row, and a pixel is taken.
+        self._single: Lane | None = None
+        self._together: Lane | None = None
+        self._named: dict[str, Lane] = {}
 
     # ------------------------------------------------------------ what it is
 
@@ -115,7 +98,11 @@ class Scan:
     @property
     def durable(self) -> int:
         """The number of positions that are durable in every main, as last told."""
-        return self._channel.delivery.durable_positions
+        delivery = self._channel.delivery
+        if delivery.result is None or delivery.result.status == "acquiring":
+            return delivery.durable_positions
+        missing = [pair for ranges in self.result.missing.values() for pair in ranges]
+        return self.layout.n_positions - _union_size(missing)
 
     @property
     def result(self) -> ScanResult:
@@ -127,7 +114,7 @@ class Scan:
                 code="not_finished",
                 hint="Call finish(), or leave the with block.",
             )
-        return ScanResult(self.scan_id, message.file, message.status, _missing(message))
+        return read_result(message)
 
     def durable_ranges(self, main: str | None = None) -> list[tuple[int, int]]:
         """Ask the daemon which positions of a main are durable.
@@ -137,14 +124,18 @@ class Scan:
         list of (start, stop)
             Half-open ranges of complete positions.
         """
-        shape = self._shape(main)
-        report = self._ask(wire.StatusRequest(scan=self.scan_id, coverage=True))
+        shape = self._channel.mains.get(main)
+        result = self._channel.delivery.result
+        if result is not None and result.status != "acquiring":
+            missing = self.result.missing.get(shape.name, [])
+            return Coverage.all_but(missing, shape.n_rows).complete
+        report = self._desk.ask(wire.StatusRequest(scan=self.scan_id, coverage=True))
         index = report.coverage.get(shape.name, {}).get("complete")
-        return [(a, b) for a, b in wire.unpack_ranges(index, report.frames, 2)]
+        return [(start, stop) for start, stop in wire.unpack_ranges(index, report.frames, 2)]
 
     # ------------------------------------------------------------ writing
 
-    def write(self, row: int, spectrum: Any, *, main: str | None = None) -> None:
+    def write(self, row: int, spectrum: Any, main: str | None = None) -> None:
         """Write one pixel.
 
         Parameters
@@ -152,7 +143,8 @@ class Scan:
         row
             The position, from 0; the first position dimension varies fastest.
         spectrum
-            The main's M elements, shape (M,); or a dict of such by main, for several mains.
+            The main's M elements, shape (M,), or their n-dimensional form, slowest dimension
+            first; or a dict of such by main, to write several mains at once.
         main
             Which main; needed where there are several.
 
@@ -164,38 +156,56 @@ class Scan:
             There was no room within ``write_timeout_s``; the pixel was not taken.
         """
         channel = self._channel
-        lane = self._only
         with channel.lock:
-            if lane is not None and row == lane.next_row and type(spectrum) is not dict:
+            if main is not None:
+                lane = self._named.get(main)
+            elif isinstance(spectrum, dict):
+                lane = self._together
+                if lane is not None and row == lane.next_row and len(spectrum) == lane.count:
+                    try:
+                        lane.put_all(spectrum)
+                    except KeyError:  # other mains than last time
+                        self._write_elsewhere(row, spectrum, None)
+                    else:
+                        if lane.used == lane.capacity:
+                            channel.seal(lane)
+                    return
+                lane = None
+            else:
+                lane = self._single
+            if lane is not None and row == lane.next_row:
                 lane.put(spectrum)
                 if lane.used == lane.capacity:
                     channel.seal(lane)
-                return
-            self._write_elsewhere(row, spectrum, main)
+            else:
+                self._write_elsewhere(row, spectrum, main)
 
     def _write_elsewhere(self, row: int, spectrum: Any, main: str | None) -> None:
+        """Take a pixel off the fast path, and remember its lane for the next."""
         channel = self._channel
-        if isinstance(spectrum, Mapping):
-            spectra: Mapping[str, Any] = spectrum
-            names = tuple(channel.shape(name).name for name in spectra)
-            if not names:
-                raise BlockError("no main is named", code="unknown_main")
-        else:
-            names = (self._shape(main).name,)
-            spectra = {names[0]: spectrum}
-        if self._direct.intersection(names):
-            shapes = [channel.shape(name) for name in names]
-            pairs = [(m, conform.spectrum(m, int(row), spectra[m.name])) for m in shapes]
-            channel.place_whole(row, pairs)
+        is_dict = isinstance(spectrum, Mapping)
+        if is_dict and main is not None:
+            raise BlockError("give either main or a dict of mains, not both", code="unknown_main")
+        spectra = spectrum if is_dict else {channel.mains.get(main).name: spectrum}
+        names = tuple(channel.mains.get(name).name for name in spectra)
+        if not names:
+            raise BlockError("the dict names no main", code="unknown_main")
+        if not self._direct.isdisjoint(names):
+            shapes = [channel.mains.get(name) for name in names]
+            channel.place_whole(
+                row, [(m, conform.spectrum(m, row, spectra[m.name])) for m in shapes]
+            )
             return
         lane = channel.lane(names)
-        if row == lane.next_row:
-            lane.put_all(spectra)
-            channel.settle(lane)
+        if is_dict:
+            self._together = lane
+        elif main is not None:
+            self._named[main] = lane
         else:
-            channel.place(lane, row, spectra)
+            self._single = lane
+        channel.place(lane, row, spectra)
 
-    def write_block(self, row: int, block: Any, *, col: int = 0, main: str | None = None) -> None:
+    def write_block(self, row: int, block: Any, col: int = 0, main: str | None = None) -> None:
         """Write a rectangle: rows ``row ..`` and columns ``col ..`` of a main.
 
         Parameters
@@ -203,17 +213,27 @@ class Scan:
         row, col
             Its first position and spectroscopic element.
         block
-            Shape (n, m).
+            Shape (n, m); (n,) too where the main has one element a position.
+        main
+            Which main; needed where there are several.
+
+        Raises
+        ------
+        BlockError
+            The block does not fit the main; or an earlier one was refused, and is named.
+        DeliveryTimeoutError
+            There was no room within ``write_timeout_s``. Nothing was taken, unless the block is
+            larger than ``retain_limit_bytes``: then ``details["rows_taken"]`` says how much was.
         """
-        shape = self._shape(main)
+        shape = self._channel.mains.get(main)
         table = conform.table(shape, block, None, col)
         row, col = conform.integer(row, "row"), conform.integer(col, "col")
         with self._channel.lock:
             self._channel.check()
-            self._channel.seal_all()
+            self._channel.seal_all(shape.name)
             self._channel.add_rows(shape, row, table, col)
 
-    def write_at(self, rows: Any, block: Any, *, main: str | None = None) -> None:
+    def write_at(self, rows: Any, block: Any, main: str | None = None) -> None:
         """Write scattered pixels.
 
         Parameters
@@ -222,13 +242,20 @@ class Scan:
             1-D integer array of n positions, each once, in any order.
         block
             Shape (n, M).
+        main
+            Which main; needed where there are several.
+
+        Raises
+        ------
+        BlockError, DeliveryTimeoutError
+            As `write_block`.
         """
-        shape = self._shape(main)
+        shape = self._channel.mains.get(main)
         numbers = conform.row_numbers(shape, rows)
         table = conform.table(shape, block, len(numbers), None)
         with self._channel.lock:
             self._channel.check()
-            self._channel.seal_all()
+            self._channel.seal_all(shape.name)
             self._channel.add_scattered(shape, numbers, table)
 
     def annotate(self, attrs: Mapping[str, Any]) -> None:
@@ -236,131 +263,159 @@ class Scan:
         plain = _plain(attrs)
         with self._channel.lock:
             self._channel.check()
-            self._channel.delivery.annotate(plain)
-        self._channel.post()
+            self._channel.annotate(plain)
 
     def corrupt_next_block(self) -> None:
         """Damage the next block's checksum on its way, to see that it is sent again."""
         with self._channel.lock:
             self._channel.corrupt += 1
 
-    def _shape(self, main: str | None) -> MainShape:
-        return self._channel.only() if main is None else self._channel.shape(main)
-
     # ------------------------------------------------------------ waiting and ending
 
     def wait_durable(self, timeout_s: float | None = None) -> None:
         """Wait until everything written so far is durable.
 
+        Parameters
+        ----------
+        timeout_s
+            How long at most; by default until ``write_timeout_s`` went by without progress.
+
         Raises
         ------
         DeliveryTimeoutError
-            It is not yet, after ``timeout_s`` (by default ``write_timeout_s`` without progress).
+            It is not yet durable; nothing is lost by that.
         BlockError
             An earlier block was refused; all others are durable or on their way.
         """
         channel = self._channel
+        delivery = channel.delivery
         with channel.lock:
             channel.check()
             channel.seal_all()
-            ticket = channel.delivery.want_durable()
+            ticket = delivery.want_durable()
             channel.post()
             channel.wait(
-                lambda: channel.delivery.is_durable(ticket) or channel.delivery.troubled,
+                lambda: delivery.is_durable(ticket) or delivery.troubled or delivery.ended,
                 channel.options.write_timeout_s if timeout_s is None else timeout_s,
                 "not everything is durable yet",
-                extend=(lambda: channel.delivery.progress) if timeout_s is None else None,
+                extend=(lambda: delivery.progress) if timeout_s is None else None,
             )
             channel.check()
 
-    def finish(self, attrs: Mapping[str, Any] | None = None) -> ScanResult:
+    def finish(
+        self, attrs: Mapping[str, Any] | None = None, timeout_s: float | None = None
+    ) -> ScanResult:
         """End the scan and wait for its result.
 
         Parameters
         ----------
         attrs
             What is known only at the end; put on the measurement group.
+        timeout_s
+            How long at most; by default as long as the daemon shows signs of life.
 
         Raises
         ------
         BlockError
             An earlier block was refused; the scan is not finished, and finish can be called again.
         ScanError
-            ``joiners_busy``: joined clients did not leave in time.
+            ``joiners_busy``: joined clients did not leave in time; call again.
+        DeliveryTimeoutError
+            No result came in time; call again, or resume the scan by its id.
         """
-        return self._end(Goal.FINISH, _plain(attrs or {}))
+        return self._end(Goal.FINISH, _plain(attrs or {}), timeout_s)
 
-    def leave(self) -> ScanResult:
+    def leave(self, timeout_s: float | None = None) -> ScanResult:
         """End this client's part in a joined scan, once all it wrote is durable."""
-        return self._end(Goal.LEAVE, {})
+        return self._end(Goal.LEAVE, {}, timeout_s)
 
     def abort(self, reason: str = "") -> ScanResult:
-        """Give the scan up; what was written stays, with status ``aborted``.
-
-        What the daemon has not taken within the client's ``timeout_s`` is let go of.
-        """
+        """Give the scan up; what has arrived stays, with status ``aborted``."""
         channel = self._channel
+        if self._is_joined:
+            raise error_for("not_opener", f"scan {self.scan_id} is not this client's to abort")
         with channel.lock:
-            channel.check_alive()
-            self._send_what_was_written()
-            channel.delivery.aim(Goal.ABORT, reason=reason)
-            self._await_end("the scan was not aborted")
-        self._detach(channel)
+            if not channel.delivery.ended:
+                channel.check_alive()
+                self._let_arrive()
+                channel.discard()
+                self._pursue(Goal.ABORT, channel.options.timeout_s, reason=reason)
+        self._desk.detach(channel)
         return self.result
 
-    def _send_what_was_written(self) -> None:
+    def _let_arrive(self) -> None:
+        """Give what was written before an abort the time to arrive, as far as it still can."""
         channel = self._channel
+        delivery = channel.delivery
         channel.seal_all()
         channel.post()
-        # A daemon that takes nothing more must not keep an abort from being told.
-        with contextlib.suppress(DeliveryTimeoutError):
+        with contextlib.suppress(DeliveryTimeoutError):  # the abort goes on without the rest
             channel.wait(
-                lambda: channel.delivery.kept.all_received,
+                lambda: delivery.kept.all_received or not delivery.is_open,
                 channel.options.timeout_s,
-                "not everything was taken",
+                "not everything arrived",
             )
 
     def detach(self) -> None:
-        """Let go of the scan; it can be resumed by its id, by any client."""
+        """Let go of the scan, without waiting: what is not durable yet may be lost.
+
+        It can be resumed by its id, by any client.
+        """
         channel = self._channel
+        farewell = None
         with channel.lock:
-            channel.closing = channel.closing or "this client has let go of it"
-            channel.discard()
-        self._detach(channel)
+            if channel.closing is None and not channel.delivery.ended:
+                if self._is_joined:
+                    # Nobody but the opener is missed: let its finish not wait for this client.
+                    farewell = channel.delivery.farewell()
+                channel.let_go()
+        self._desk.detach(channel, farewell)
 
-    def _end(self, goal: Goal, attrs: Mapping[str, Any]) -> ScanResult:
-        if self._channel.delivery.ended:
-            return self.result
-        with self._channel.lock:
-            self._ask_for_end(goal, attrs)
-        self._detach(self._channel)
-        return self.result
-
-    def _ask_for_end(self, goal: Goal, attrs: Mapping[str, Any]) -> None:
-        channel = self._channel
-        channel.check()
-        channel.seal_all()
-        channel.delivery.aim(goal, attrs)
-        self._await_end("the scan was not ended")
-        if channel.delivery.troubled:
-            channel.check()
-        if channel.delivery.declined is not None:
-            raise channel.delivery.declined
-
-    def _await_end(self, failure: str) -> None:
+    def _end(self, goal: Goal, attrs: Mapping[str, Any], timeout_s: float | None) -> ScanResult:
         channel = self._channel
         delivery = channel.delivery
+        with channel.lock:
+            if not delivery.ended:
+                channel.check()
+                channel.seal_all()
+                self._pursue(goal, timeout_s, attrs=attrs)
+            refused = delivery.take_error()
+        self._desk.detach(channel)
+        if refused is not None:
+            raise refused
+        return self.result
+
+    def _pursue(
+        self,
+        goal: Goal,
+        timeout_s: float | None,
+        *,
+        attrs: Mapping[str, Any] | None = None,
+        reason: str = "",
+    ) -> None:
+        """Ask for the scan's end and wait for it; raise what stands against it.
+
+        Until then nothing more is taken. If it fails the goal is dropped: the scan goes on.
+        """
+        channel = self._channel
+        delivery = channel.delivery
+        channel.closing = error_for("scan_finished", f"scan {self.scan_id} is being ended")
+        delivery.aim(goal, attrs, reason)
         channel.post()
-        channel.wait(
-            lambda: (
-                delivery.ended
-                or delivery.declined is not None
-                or (delivery.troubled and delivery.goal is not Goal.ABORT)
-            ),
-            channel.options.write_timeout_s,
-            failure,
-            extend=lambda: delivery.progress,
-        )
+        try:
+            channel.wait(
+                lambda: delivery.ended or delivery.declined is not None or delivery.troubled,
+                channel.options.write_timeout_s if timeout_s is None else timeout_s,
+                "the scan was not ended",
+                extend=channel.signs_of_life if timeout_s is None else None,
+                longest_s=FINISH_TIMEOUT_S,
+            )
+        finally:
+            channel.closing = None
+            delivery.goal = Goal.STREAM
+        if not delivery.ended:
+            channel.check()
+            raise delivery.declined or error_for("internal_error", "the scan was not ended")
 
     # ------------------------------------------------------------ the with block
 
@@ -373,78 +428,51 @@ class Scan:
         error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        if self._channel.closing or self._channel.delivery.ended:
+        if self._channel.closing is not None or self._channel.delivery.ended:
             return
         if kind is None:
             self._end_whatever_was_refused()
-        elif isinstance(error, DeliveryError) or self._is_joined:
+        elif isinstance(error, DeliveryError):
             self.detach()
         else:
-            self._abort_because(error)
+            self._give_up(error)
 
     def _end_whatever_was_refused(self) -> None:
-        """End the scan; an error about an earlier block is raised when that is done."""
-        refused: BlockError | None = None
+        """End the scan; errors about earlier blocks are raised when that is done."""
+        refused: list[UsidstreamError] = []
         try:
             while not self._channel.delivery.ended:
                 try:
                     _ = self.leave() if self._is_joined else self.finish()
                 except BlockError as error:
-                    refused = refused or error
+                    refused.append(error)
         except BaseException:
             self.detach()
             raise
-        if refused is not None:
-            raise refused
+        if refused:
+            for other in refused[1:]:
+                refused[0].add_note(f"Also: {other}")
+            raise refused[0]
 
-    def _abort_because(self, error: BaseException | None) -> None:
+    def _give_up(self, error: BaseException | None) -> None:
+        """Abort, or leave, without hiding the program's own error."""
         try:
-            self.abort(f"{type(error).__name__}: {error}")
+            if self._is_joined:
+                self.leave(self._channel.options.timeout_s)
+            else:
+                self.abort(f"{type(error).__name__}: {error}")
         except UsidstreamError as second:
-            # The program's own error goes on; that the abort did not get through is added to it.
             if error is not None:
-                error.add_note(f"The scan could not be aborted: {second}")
+                error.add_note(f"The scan could not be ended: {second}")
             self.detach()
 
 
-class FinishedScan(Scan):
-    """A scan that had ended before it was opened: what it holds is skipped, nothing is added."""
-
-    def __init__(
-        self, channel: Channel, layout: ScanLayout, ask: Ask, detach: Callable[[Channel], None]
-    ) -> None:
-        super().__init__(channel, layout, ask, detach)
-        missing = self.result.missing
-        self._held = {
-            main.name: Coverage.all_but(missing.get(main.name, []), layout.n_positions)
-            for main in layout.mains
-        }
-
-    def write(self, row: int, spectrum: Any, *, main: str | None = None) -> None:
-        """Skip the pixel if the scan holds it; else raise ``scan_finished``."""
-        names = list(spectrum) if isinstance(spectrum, Mapping) else [self._shape(main).name]
-        for name in names:
-            self._skip(name, np.array([conform.integer(row, "row")]))
-
-    def write_block(self, row: int, block: Any, *, col: int = 0, main: str | None = None) -> None:  # noqa: ARG002 - as its base
-        """Skip the block if the scan holds it; else raise ``scan_finished``."""
-        self._skip(self._shape(main).name, np.arange(row, row + len(block)))
-
-    def write_at(self, rows: Any, block: Any, *, main: str | None = None) -> None:  # noqa: ARG002 - as its base
-        """Skip the rows if the scan holds them; else raise ``scan_finished``."""
-        self._skip(self._shape(main).name, np.asarray(rows))
-
-    def _skip(self, main: str, rows: Any) -> None:
-        if not self._held[main].holds(rows, 0, self._channel.shape(main).n_cols).all():
-            raise error_for("scan_finished", f"scan {self.scan_id} has ended without these rows")
-        self._channel.skipped += len(rows)
-
-
-def _missing(message: wire.Finished) -> dict[str, list[tuple[int, int]]]:
-    return {
-        main: [(a, b) for a, b in wire.unpack_ranges(index, message.frames, 2)]
-        for main, index in message.missing.items()
-    }
+def _union_size(ranges: list[tuple[int, int]]) -> int:
+    total, reached = 0, 0
+    for start, stop in sorted(ranges):
+        total += max(0, stop - max(start, reached))
+        reached = max(reached, stop)
+    return total
 
 
 def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
@@ -454,11 +482,3 @@ def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
         name: value.tolist() if isinstance(value, np.ndarray) else value
         for name, value in checked.items()
     }
-
-
-def resume(channel: Channel) -> None:
-    """After opening a known scan id: skip what is durable, and send everything as a resend."""
-    opened = channel.delivery.opened
-    if opened is not None and opened.resumed:
-        channel.held = read_coverage(opened)
-        channel.delivery.again = True

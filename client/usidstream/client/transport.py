@@ -40,6 +40,7 @@ class Connection:
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
         self.socket = context.socket(zmq.DEALER)
+        self.monitor: zmq.Socket[bytes] | None = None
         try:
             self.socket.setsockopt(zmq.LINGER, 0)
             self.socket.setsockopt(zmq.RECONNECT_IVL, -1)
@@ -54,7 +55,7 @@ class Connection:
 
     def broken(self) -> str:
         """Return why the connection broke, empty while it stands."""
-        while self.monitor.poll(0):
+        while self.monitor is not None and self.monitor.poll(0):
             event = zmq.Event(recv_monitor_message(self.monitor)["event"])
             if event in _BROKEN:
                 return _BROKEN[event]
@@ -77,8 +78,9 @@ class Connection:
 
     def close(self, linger_ms: int = 0) -> None:
         """Close, giving what was sent so long to go out."""
-        with contextlib.suppress(zmq.ZMQError):  # without a monitor there is none to disable
+        if self.monitor is not None:
             self.socket.disable_monitor()
+            self.monitor.close(linger=0)
         self.socket.close(linger=linger_ms)
 
 
