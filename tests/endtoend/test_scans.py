@@ -357,7 +357,7 @@ with h5py.File(path, "r", libver="latest", swmr=True) as h5_file:
     while time.monotonic() < deadline:
         done.refresh(); main.refresh()
         rows = (done[...] == 1).nonzero()[0]
-        if len(rows) and not (main[int(rows[-1])] != 0).any():
+        if len(rows) and not (main[int(rows[-1])] != 0).all():
             sys.exit("a position is said complete before its data is there")
         if not seen or len(rows) > seen[-1]:
             seen.append(len(rows))
@@ -374,13 +374,14 @@ def test_another_process_sees_rows_appear(daemon: Daemon) -> None:
     with connect(daemon.endpoint) as client, client.open_scan(layout) as scan:
         command = [sys.executable, "-c", textwrap.dedent(READER), scan.file, "300"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == "0\n", "it opens the file before there is anything"
             row = 0
             while row < N - 24 or reader.poll() is None:
                 if row < N - 24:
                     scan.write_block(row, data[row : row + 24])
                     row += 24
                     scan.wait_durable(timeout_s=20)
-            assert reader.stdout is not None
             counts = [int(line) for line in reader.stdout]
             assert reader.wait(20) == 0
         scan.write_block(N - 24, data[N - 24 :])
