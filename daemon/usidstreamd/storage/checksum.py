@@ -1,4 +1,4 @@
-"""CRC-32 as zlib has it, by the fastest means there are. Equal values everywhere, on any machine."""
+"""CRC-32 as zlib has it, by the fastest means there are: the same values on any machine."""
 
 from __future__ import annotations
 

@@ -127,9 +127,8 @@ class RecordFile:
         try:
             nbytes = _write_all(self._fd, buffers)
         except OSError as error:
-            failure = storage_error("write", self.path, error)
-            self._take_back(failure)
-            raise failure from error
+            self._take_back()
+            raise storage_error("write", self.path, error) from error
         self.nbytes += nbytes
 
     def sync(self) -> None:
@@ -158,12 +157,13 @@ class RecordFile:
         if self._failure is not None:
             raise self._failure
 
-    def _take_back(self, failure: StorageError) -> None:
+    def _take_back(self) -> None:
         """Cut off what was written of records that failed; without that nothing may follow."""
         try:
             os.ftruncate(self._fd, self.nbytes)
-        except OSError:
-            self._failure = failure
+        except OSError as error:
+            self._failure = storage_error("cut", self.path, error)
+            raise self._failure from error
 
 
 def _write_all(fd: int, buffers: Sequence[Buffer]) -> int:
