@@ -57,14 +57,6 @@ class ChunkAddress(NamedTuple):
     is_complete: bool = True
 
 
-def pack_addresses(addresses: Iterable[ChunkAddress]) -> bytes:
-    """Return addresses as entries."""
-    return b"".join(
-        ENTRY.pack(a.main, a.nbytes, a.row, a.col, a.offset, a.crc32, int(not a.is_complete))
-        for a in addresses
-    )
-
-
 def unpack_entries(packed: bytes | memoryview) -> Entries:
     """Return entries; raise ValueError where the length is not that of whole ones."""
     return np.frombuffer(packed, ENTRY_DTYPE)
@@ -88,9 +80,10 @@ class ChunkTable:
         entries = np.concatenate(pieces) if pieces else np.empty(0, ENTRY_DTYPE)
         order = np.lexsort((entries["col"], entries["row"], entries["main"]))  # stable
         entries = entries[order]
-        keys = entries[["main", "row", "col"]]
         is_last = np.ones(len(entries), np.bool_)
-        is_last[:-1] = keys[1:] != keys[:-1]
+        is_last[:-1] = np.logical_or.reduce(
+            [entries[key][1:] != entries[key][:-1] for key in ("main", "row", "col")]
+        )
         self.entries: Entries = entries[is_last]
 
     def __len__(self) -> int:
@@ -107,9 +100,7 @@ class ChunkTable:
 
     def without(self, dropped: npt.NDArray[np.bool_]) -> ChunkTable:
         """Return the table without the entries that are marked."""
-        table = ChunkTable()
-        table.entries = self.entries[~dropped]
-        return table
+        return ChunkTable([self.entries[~dropped]])
 
     @property
     def end(self) -> int:
@@ -117,3 +108,13 @@ class ChunkTable:
         if not len(self.entries):
             return 0
         return int((self.entries["offset"] + self.entries["nbytes"]).max())
+
+
+def pack_addresses(addresses: ChunkTable | Iterable[ChunkAddress]) -> bytes:
+    """Return addresses as entries."""
+    if isinstance(addresses, ChunkTable):
+        return addresses.entries.tobytes()
+    return b"".join(
+        ENTRY.pack(a.main, a.nbytes, a.row, a.col, a.offset, a.crc32, int(not a.is_complete))
+        for a in addresses
+    )

@@ -1,0 +1,213 @@
+"""What the ledger's records say, and how they stand in it: plain data and bytes, no file.
+
+A record is a frame whose first byte tells its kind: ``c`` chunk addresses as packed entries, ``m``
+a msgpack map whose ``t`` is a key of one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from usidstream.wire import Frame, pack_layout, unpack_layout
+
+from .chunktable import ChunkAddress, ChunkTable, Entries, pack_addresses, unpack_entries
+from .coverage import PartialRanges, Ranges
+from .framing import FramingError, pack, unpack
+
+LEDGER_VERSION = 1
+_CHUNKS, _MAP = b"c", b"m"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """Chunks whose bytes are on the disk."""
+
+    addresses: Sequence[ChunkAddress] | ChunkTable
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Row segments before this one are not needed any more."""
+
+    first_segment: int
+
+
+@dataclass(frozen=True, slots=True)
+class Annotated:
+    """Attributes learnt; the last value of a name counts."""
+
+    attrs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finalise:
+    """The scan ends so; from here on only that is to be done, again after every crash.
+
+    Parameters
+    ----------
+    status
+        The final ``acquisition_status``.
+    ended
+        When it ended: ISO 8601 with time zone.
+    attrs
+        Final attributes; they win over annotations.
+    missing
+        For each main that has any: half-open ranges of positions that are not complete.
+    partial
+        For each main that has any, (k, 4): what is held of those positions. See `Coverage`.
+    """
+
+    status: str
+    ended: str
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    missing: Mapping[str, Ranges] = field(default_factory=dict)
+    partial: Mapping[str, PartialRanges] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """For each main, (k, 4): elements held in chunks that are not complete. See `Coverage`."""
+
+    partial: Mapping[str, PartialRanges]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What `Finalise` says is carried out, in a file that is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The file is about to be opened for writing; a finalised scan goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The file was closed and synced: it and the ledger agree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """The file was repaired or rebuilt; ``count`` is how often by now."""
+
+    count: int
+
+
+Record: TypeAlias = (
+    Chunks | Checkpoint | Annotated | Finalise | Held | Done | Opened | Closed | Recovered
+)
+
+
+def encode(record: Record) -> bytes:
+    """Return a record's payload; raise `FramingError` for attributes that cannot be recorded."""
+    if isinstance(record, Chunks):
+        return _CHUNKS + pack_addresses(record.addresses)
+    kind, to_plain = next(
+        (kind, to_plain) for kind, (cls, to_plain, _) in _KINDS.items() if isinstance(record, cls)
+    )
+    return _MAP + pack({"t": kind, **to_plain(record)})
+
+
+def encode_head() -> bytes:
+    """Return the payload of a ledger's first record."""
+    return _MAP + pack({"t": "ledger", "version": LEDGER_VERSION})
+
+
+def decode(payload: bytes) -> Record | Entries:
+    """Return a record, of chunks their entries; raise ValueError, KeyError or TypeError if none."""
+    if payload[:1] == _CHUNKS:
+        return unpack_entries(memoryview(payload)[1:])
+    told = unpack(payload[1:])
+    if payload[:1] != _MAP or told["t"] not in _KINDS:
+        raise FramingError(f"a record of kind {payload[:1]!r} is not known")
+    return _KINDS[told["t"]][2](told)
+
+
+def check_head(payload: bytes) -> None:
+    """Raise `FramingError` unless a payload is the first record of a ledger that can be read."""
+    head = unpack(payload[1:]) if payload[:1] == _MAP else {}
+    if head.get("t") != "ledger":
+        raise FramingError("it does not begin as a ledger")
+    if head["version"] > LEDGER_VERSION:
+        raise FramingError(f"it is of version {head['version']}, written by a newer daemon")
+
+
+def _pack_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    frames: list[Frame] = []
+    head = pack_layout(dict(attrs), frames)
+    return {"attrs": head, "frames": [bytes(part) for part in frames]}
+
+
+def _unpack_attrs(told: Any) -> dict[str, Any]:
+    attrs: dict[str, Any] = unpack_layout(told["attrs"], told["frames"])
+    return attrs
+
+
+def _pack_partial(partial: Mapping[str, PartialRanges]) -> dict[str, bytes]:
+    return {name: np.ascontiguousarray(ranges, "<i8").tobytes() for name, ranges in partial.items()}
+
+
+def _unpack_partial(told: Mapping[str, bytes]) -> dict[str, PartialRanges]:
+    return {name: _table(packed, 4) for name, packed in told.items()}
+
+
+def _pack_finalise(record: Finalise) -> dict[str, Any]:
+    told: dict[str, Any] = {"status": record.status, "ended": record.ended}
+    told["partial"] = _pack_partial(record.partial)
+    missing = {name: np.array(ranges, "<i8").tobytes() for name, ranges in record.missing.items()}
+    return told | {"missing": missing} | _pack_attrs(record.attrs)
+
+
+def _unpack_finalise(told: Any) -> Finalise:
+    missing = {
+        name: [(start, stop) for start, stop in _table(packed, 2).tolist()]
+        for name, packed in told["missing"].items()
+    }
+    return Finalise(
+        status=told["status"],
+        ended=told["ended"],
+        attrs=_unpack_attrs(told),
+        missing=missing,
+        partial=_unpack_partial(told["partial"]),
+    )
+
+
+def _table(packed: bytes, columns: int) -> PartialRanges:
+    return np.frombuffer(packed, "<i8").astype(np.int64).reshape(-1, columns)
+
+
+def _nothing(_record: Any) -> Mapping[str, Any]:
+    return {}
+
+
+_Kind: TypeAlias = tuple[type[Any], Callable[[Any], Mapping[str, Any]], Callable[[Any], Record]]
+_KINDS: Mapping[str, _Kind] = {
+    "k": (
+        Checkpoint,
+        lambda record: {"first_segment": record.first_segment},
+        lambda told: Checkpoint(told["first_segment"]),
+    ),
+    "a": (
+        Annotated,
+        lambda record: _pack_attrs(record.attrs),
+        lambda told: Annotated(_unpack_attrs(told)),
+    ),
+    "f": (Finalise, _pack_finalise, _unpack_finalise),
+    "h": (
+        Held,
+        lambda record: {"partial": _pack_partial(record.partial)},
+        lambda told: Held(_unpack_partial(told["partial"])),
+    ),
+    "r": (
+        Recovered,
+        lambda record: {"count": record.count},
+        lambda told: Recovered(told["count"]),
+    ),
+    "d": (Done, _nothing, lambda _told: Done()),
+    "o": (Opened, _nothing, lambda _told: Opened()),
+    "x": (Closed, _nothing, lambda _told: Closed()),
+}

@@ -1,0 +1,227 @@
+import errno
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from usidstreamd.storage import StorageError, SyncError
+from usidstreamd.storage.chunktable import ChunkAddress, ChunkTable, pack_addresses, unpack_entries
+from usidstreamd.storage.framing import frame, pack
+from usidstreamd.storage.ledger import Ledger, LedgerState, replay
+from usidstreamd.storage.ledger_records import (
+    Annotated,
+    Checkpoint,
+    Chunks,
+    Closed,
+    Done,
+    Finalise,
+    Held,
+    Opened,
+    Recovered,
+)
+
+u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**62)
+few = st.integers(0, 3)
+addresses = st.builds(
+    ChunkAddress, main=few, row=few, col=few, offset=u64, nbytes=u32, crc32=u32,
+    is_complete=st.booleans(),
+)  # fmt: skip
+partial = st.dictionaries(
+    st.sampled_from("ab"),
+    st.lists(st.tuples(few, few, few, few), max_size=3).map(
+        lambda rows: np.array(rows, np.int64).reshape(-1, 4)
+    ),
+    max_size=2,
+)
+records = st.one_of(
+    st.builds(Chunks, st.lists(addresses, max_size=5)),
+    st.builds(Checkpoint, st.integers(1, 9)),
+    st.builds(Annotated, st.dictionaries(st.text(max_size=3), st.integers(-9, 9), max_size=2)),
+    st.builds(
+        Finalise, st.sampled_from(["complete", "aborted"]), st.just("2025-01-01T00:00:00+00:00"),
+        st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
+        st.dictionaries(st.sampled_from("ab"), st.lists(st.tuples(few, few), max_size=3)),
+        partial,
+    ),
+    st.builds(Held, partial), st.builds(Recovered, st.integers(1, 9)),
+    st.sampled_from([Done(), Opened(), Closed()]),
+)  # fmt: skip
+
+
+def model(told):
+    """What a ledger of these records says, by the plainest of means."""
+    chunks, state = {}, LedgerState()
+    for record in told:
+        match record:
+            case Chunks():
+                for address in record.addresses:
+                    chunks[address[:3]] = address
+                state.is_closed = False
+            case Checkpoint():
+                state.first_segment = max(state.first_segment, record.first_segment)
+            case Annotated():
+                state.annotations.update(record.attrs)
+            case Finalise():
+                state.finalise, state.partial, state.is_closed = record, record.partial, False
+            case Held():
+                state.partial = record.partial
+            case Recovered():
+                state.recoveries, state.is_done, state.is_closed = record.count, False, False
+            case Opened():
+                state.finalise, state.is_done, state.is_closed = None, False, False
+            case Closed():
+                state.is_closed = True
+            case Done():
+                state.is_done = True
+    return [chunks[key] for key in sorted(chunks)], state
+
+
+def same_tables(found, expected):
+    assert found.keys() == expected.keys()
+    for name, table in expected.items():
+        np.testing.assert_array_equal(found[name], table)
+
+
+def agrees(state, told):
+    chunks, expected = model(told)
+    assert list(state.chunks) == chunks
+    same_tables(state.partial, expected.partial)
+    for name in ("first_segment", "annotations", "is_done", "is_closed", "recoveries"):
+        assert getattr(state, name) == getattr(expected, name), name
+    assert (state.finalise is None) == (expected.finalise is None)
+    if expected.finalise is not None:
+        same_tables(state.finalise.partial, expected.finalise.partial)
+        for name in ("status", "ended", "attrs", "missing"):
+            assert getattr(state.finalise, name) == getattr(expected.finalise, name), name
+
+
+@settings(max_examples=60, deadline=None)
+@given(told=st.lists(records, max_size=12), data=st.data())
+def test_a_ledger_cut_anywhere_says_what_its_whole_records_say(tmp_path_factory, told, data):
+    path = tmp_path_factory.mktemp("ledger") / "ledger"
+    ledger = Ledger.create(path)
+    ends = [path.stat().st_size]
+    for record in told:
+        ledger.append([record])
+        ends.append(path.stat().st_size)
+    ledger.sync()
+    ledger.close()
+    agrees(replay(path), told)
+    cut = data.draw(st.integers(ends[0], ends[-1]))
+    os.truncate(path, cut)
+    n_whole = sum(end <= cut for end in ends) - 1
+    state = replay(path)
+    agrees(state, told[:n_whole])
+    assert (state.good_bytes, state.cut_bytes) == (ends[n_whole], cut - ends[n_whole])
+
+
+def test_arrays_in_attributes_come_back(tmp_path):
+    attrs = {"drift": np.arange(6, dtype="<f8"), "note": "µ", "flags": [1, 2]}
+    Ledger.create(tmp_path / "l", [Annotated(attrs), Finalise("complete", "now", attrs)]).close()
+    state = replay(tmp_path / "l")
+    for found in (state.annotations, state.finalise.attrs):
+        np.testing.assert_array_equal(found["drift"], attrs["drift"])
+        assert (found["note"], found["flags"]) == ("µ", [1, 2])
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 4096, b"\xff" * 7, frame(b"m")[:-1], os.urandom(300)])
+def test_a_torn_tail_is_cut_before_anything_is_appended(tmp_path, tail):
+    path = tmp_path / "ledger"
+    Ledger.create(path, [Checkpoint(2)]).close()
+    good = path.read_bytes()
+    path.write_bytes(good + tail)
+    ledger, state = Ledger.open(path)
+    assert (state.first_segment, state.cut_bytes) == (2, len(tail))
+    assert path.read_bytes() == good
+    ledger.append([Checkpoint(3)])
+    ledger.sync()
+    ledger.close()
+    assert replay(path).first_segment == 3
+
+
+def test_what_stands_behind_a_damaged_record_does_not_count(tmp_path):
+    path = tmp_path / "ledger"
+    Ledger.create(path, [Checkpoint(2), Checkpoint(3), Checkpoint(4)]).close()
+    content = bytearray(path.read_bytes())
+    at = len(content) * 2 // 3
+    content[at] ^= 1
+    path.write_bytes(content)
+    assert replay(path).first_segment in (2, 3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"text" * 9, frame(b"c"), frame(b"m" + pack({"t": "ledger", "version": 99}))],
+)
+def test_what_is_no_ledger_is_told(tmp_path, content):
+    (tmp_path / "ledger").write_bytes(content)
+    with pytest.raises(StorageError) as caught:
+        replay(tmp_path / "ledger")
+    assert caught.value.code == "file_damaged"
+    assert "recover" in caught.value.hint
+
+
+def test_a_whole_record_of_an_unknown_kind_is_told_not_passed_over(tmp_path):
+    path = tmp_path / "ledger"
+    Ledger.create(path).close()
+    path.write_bytes(path.read_bytes() + frame(b"m" + pack({"t": "new"})))
+    with pytest.raises(StorageError, match="not known"):
+        replay(path)
+
+
+def test_after_a_failed_sync_the_descriptor_is_never_trusted_again(tmp_path, monkeypatch):
+    ledger = Ledger.create(tmp_path / "ledger")
+    ledger.append([Checkpoint(2)])
+
+    def fail(_fd):
+        raise OSError(errno.EIO, "dead")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("usidstreamd.storage.records.sync_data", fail)
+        with pytest.raises(SyncError):
+            ledger.sync()
+    with pytest.raises(SyncError):
+        ledger.sync()
+    with pytest.raises(SyncError):
+        ledger.append([Checkpoint(3)])
+    ledger.close()
+
+
+def test_records_that_found_no_room_leave_nothing_behind(tmp_path, monkeypatch):
+    path = tmp_path / "ledger"
+    ledger = Ledger.create(path, [Checkpoint(2)])
+    before = path.read_bytes()
+    writev = os.writev
+
+    def short(fd, views):
+        writev(fd, [views[0][:5]])
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", short)
+        with pytest.raises(StorageError) as caught:
+            ledger.append([Checkpoint(7)])
+    assert caught.value.code == "no_space"
+    assert path.read_bytes() == before
+    ledger.append([Checkpoint(3)])
+    ledger.close()
+    assert replay(path).first_segment == 3
+
+
+def test_a_ledger_replaces_another_in_one_step(tmp_path):
+    Ledger.create(tmp_path / "ledger", [Checkpoint(2)]).close()
+    Ledger.create(tmp_path / "ledger", [Checkpoint(5)]).close()
+    assert replay(tmp_path / "ledger").first_segment == 5
+    assert [entry.name for entry in tmp_path.iterdir()] == ["ledger"]
+
+
+def test_a_table_finds_a_mains_chunks_and_its_end():
+    told = [ChunkAddress(1, 4, 0, 900, 50, 7), ChunkAddress(0, 0, 2, 100, 10, 8, False)]
+    table = ChunkTable([unpack_entries(pack_addresses(told))])
+    assert [len(table.of_main(main)) for main in (0, 1, 2)] == [1, 1, 0]
+    assert (table.end, ChunkTable().end) == (950, 0)
+    assert list(table) == told[::-1]
+    assert list(table.without(table.entries["main"] == 1)) == told[1:]
+    assert unpack_entries(pack_addresses(table)).tolist() == table.entries.tolist()
