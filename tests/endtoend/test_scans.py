@@ -452,3 +452,15 @@ def test_a_finish_that_was_not_remembered_is_told_after_the_restart(daemon: Daem
         again = client.open_scan(layout, scan_id=scan_id)
         assert again.result == scan.result
     assert not journal.exists()
+
+
+def test_damaged_blocks_are_sent_again_without_a_word(daemon: Daemon) -> None:
+    layout = make_layout()
+    data = make_data(layout)
+    with connect(daemon.endpoint) as client, client.open_scan(layout) as scan:
+        for _ in range(10):
+            scan.corrupt_next_block()
+        scan.write_block(0, data)
+        scan.wait_durable(timeout_s=20)
+    assert scan.result.status == "complete"
+    np.testing.assert_array_equal(read(scan.result.file), data)

@@ -418,9 +418,9 @@ class Channel:
             return self.delivery.take(now)
 
     def as_message(self, block: Outbound) -> wire.Block:
-        """Return a block's message, damaged if the program asked for it."""
+        """Return a block's message, damaged if the program asked for it, each block only once."""
         message = block.message()
-        if not self.corrupt:
+        if not self.corrupt or block.retries:
             return message
         self.corrupt -= 1
         return replace(message, crc=message.crc ^ 1)

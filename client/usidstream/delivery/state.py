@@ -46,6 +46,8 @@ class Outbound:
     seq: int
     payload: Payload
     again: bool
+    retries: int = 0
+    """How often it was refused for a reason that a retry can mend."""
 
     def message(self) -> wire.Block:
         """Return the message."""
@@ -264,7 +266,7 @@ class Delivery:
             self._quiet_since = now
         seq, entry = taken
         if isinstance(entry.content, Payload):
-            return Outbound(self.scan, seq, entry.content, entry.again)
+            return Outbound(self.scan, seq, entry.content, entry.again, entry.retries)
         # A refused entry keeps its place in the sequence with attributes that change nothing.
         return wire.Annotate(scan=self.scan, seq=seq, attrs=dict(entry.content or {}))
 
