@@ -147,11 +147,11 @@ def replay(
     with open_replay(source, main=main) as recording, connect(to) as client:
         scan = client.open_scan(recording.layout, file=source.stem)
         with _sending(scan, quiet=as_json):
-            for note in recording.notes:
+            for note in () if as_json else recording.notes:
                 print(f"note: {note}", file=sys.stderr)
             with show_progress(source.stem, "elements", quiet=as_json) as advance:
                 recording.send(scan, progress=advance)
-    _print_result(scan, as_json=as_json)
+    _print_result(scan, as_json=as_json, notes=recording.notes)
 
 
 @app.command()
@@ -196,10 +196,12 @@ def _sending(scan: Scan, *, quiet: bool) -> Iterator[None]:
         raise
 
 
-def _print_result(scan: Scan, summary: Summary | None = None, *, as_json: bool) -> None:
+def _print_result(
+    scan: Scan, summary: Summary | None = None, *, as_json: bool, **more: Any
+) -> None:
     result = scan.result
     if as_json:
-        print(json.dumps(_plain_result(scan, summary)))
+        print(json.dumps(_plain_result(scan, summary) | more))
     else:
         print(f"{result.status}: {result.file}")
         for name, ranges in result.missing.items():
