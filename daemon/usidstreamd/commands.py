@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import h5py
 import typer
@@ -23,6 +23,9 @@ from usidstream.progress import show_progress
 from . import config as configuration
 from . import h5usid
 from .server import Server
+
+if TYPE_CHECKING:
+    from usidstream.feeds import Feed
 
 DEMO_MEMORY_BUDGET_MB = 64
 DEMO_FLUSH_INTERVAL_S = 1.0
@@ -83,6 +86,9 @@ def demo(
     ] = None,
 ) -> None:
     """Run a daemon and a simulated scan; end with the finished file's tree and path."""
+    # Only the demo needs the instrument's side; a daemon starts without it.
+    from usidstream.feeds import preset
+
     # What the daemon does as a matter of course would only stand between the lines of the demo.
     logging.getLogger("usidstreamd").setLevel(logging.WARNING)
     config = configuration.load(
@@ -92,24 +98,23 @@ def demo(
         memory_budget_mb=DEMO_MEMORY_BUDGET_MB,
         flush_interval_s=DEMO_FLUSH_INTERVAL_S,
     )
+    feed = preset(preset_name)
     with running(Server(config)) as server:
-        result = _simulate_scan(server.endpoint, preset_name, rate)
+        result = _simulate_scan(server.endpoint, feed, preset_name, rate)
     _print_tree(Path(result.file))
     print(f"\n{result.status}: {result.file}")
     if result.status != "complete":
         raise typer.Exit(EXIT_FAULT)
 
 
-def _simulate_scan(endpoint: str, preset_name: str, rate: float | None) -> usidstream.ScanResult:
-    # Only the demo needs the instrument's side; a daemon starts without it.
-    from usidstream import connect
-    from usidstream.feeds import preset
+def _simulate_scan(
+    endpoint: str, feed: Feed, name: str, rate: float | None
+) -> usidstream.ScanResult:
     from usidstream.feeds.simulate import run as simulate
 
-    feed = preset(preset_name)
     print(f"A daemon listens at {endpoint}; a simulated instrument sends a scan.", file=sys.stderr)
-    with connect(endpoint) as client, client.open_scan(feed.layout, file="demo") as scan:
-        with show_progress(f"{preset_name} scan", "pixels") as advance:
+    with usidstream.connect(endpoint) as client, client.open_scan(feed.layout, "demo") as scan:
+        with show_progress(f"{name} scan", "pixels") as advance:
             simulate(scan, feed, rate_per_s=rate, progress=advance)
         return scan.finish()
 
@@ -192,7 +197,7 @@ def verify(file: FileArgument, as_json: JsonOption = False) -> None:
 
 
 def _verdict(n_faults: int) -> str:
-    return f"{n_faults} faults found" if n_faults else "no fault found"
+    return {0: "no fault found", 1: "1 fault found"}.get(n_faults, f"{n_faults} faults found")
 
 
 @app.command()
