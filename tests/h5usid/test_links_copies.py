@@ -168,6 +168,35 @@ def test_an_empty_duplicate_has_shape_storage_and_links(h5_raw):
     assert (h5_plain.parent, h5_plain.attrs["by"]) == (h5_group, "hand")
 
 
+def test_regions_follow_to_a_dataset_of_the_same_shape(h5_raw, other_file):
+    h5_source = h5_raw["source_main"]
+    rng = np.random.default_rng(0)
+    for h5_dest in (
+        h5_raw.create_dataset("same", data=rng.random((15, 14))),
+        other_file.create_dataset("foreign", data=rng.random((15, 14))),
+    ):
+        with warnings.catch_warnings(action="ignore"):
+            usid.copy_attributes(h5_source, h5_dest, skip_refs=False)
+        even_rows = h5_dest[h5_dest.attrs["even_rows"]]
+        np.testing.assert_array_equal(even_rows, h5_dest[::2])
+    h5_new = usid.create_empty_dataset(h5_source, "u1", "new")
+    assert h5_new[h5_new.attrs["even_rows"]].shape == (8, 14)
+    h5_copy = usid.hdf_utils.copy_dataset(h5_raw["Position_Indices"], other_file)
+    assert h5_copy[h5_copy.attrs["Y"]].tolist() == [[row] for row in h5_copy[:, 1]]
+    for h5_dest in (h5_raw["Misc"], h5_raw.create_dataset("flat", data=np.zeros(15))):
+        with pytest.warns(UserWarning, match="not copied.*even_rows"):
+            usid.copy_attributes(h5_source, h5_dest, skip_refs=False)
+        assert "even_rows" not in h5_dest.attrs
+
+
+def test_scales_stay_with_their_dataset(h5_file):
+    h5_source = h5_file.create_dataset("source", data=np.zeros((2, 3)))
+    h5_source.dims[0].attach_scale(h5_file.create_dataset("scale", data=[1, 2]))
+    h5_source.attrs["own"] = 1
+    usid.copy_attributes(h5_source, h5_file)
+    assert list(h5_file.attrs) == ["own"]
+
+
 def test_an_empty_duplicate_in_another_file_takes_its_ancillaries_along(h5_raw, other_file):
     with pytest.warns(UserWarning, match="another file"):
         h5_new = usid.create_empty_dataset(h5_raw["source_main"], "f4", "New", other_file)

@@ -66,6 +66,9 @@ def test_lists_of_strings_are_stored_as_fixed_length_bytes(h5_file):
         [-1, 2**63],
         [[1], [2, 3]],
         np.array(["2020-01-01"], dtype="M8[D]"),
+        np.ma.masked_array([1, 2], mask=[True, False]),
+        b"nul at the end\0",
+        [b"fine", b"nul\0inside"],
         "nul\0inside",
         ["fine", "nul\0inside"],
         "\ud800",
@@ -187,3 +190,15 @@ def test_copying_keeps_types_that_python_has_not(h5_file, other_file):
     assert [item.tolist() for item in other_file.attrs["ragged"]] == [[0, 1], [0, 1, 2]]
     assert h5py.check_enum_dtype(other_file.attrs.get_id("enum").dtype) == {"A": 0, "B": 1}
     assert other_file.attrs["empty"] == h5py.Empty("f4")
+
+
+def test_names_with_blanks_around_are_found_as_they_are(h5_file):
+    h5_file.attrs.update({" padded ": 1, "plain": 2})
+    assert usid.get_attributes(h5_file) == {" padded ": 1, "plain": 2}
+    assert [usid.get_attr(h5_file, name) for name in (" padded ", " plain")] == [1, 2]
+
+
+def test_an_attribute_of_any_type_gives_way_to_another(h5_file):
+    h5_file.attrs.update({"empty": h5py.Empty("f4"), "link": h5_file.ref, "list": ["a", "b"]})
+    usid.write_simple_attrs(h5_file, {"empty": 1, "link": "text", "list": 2.5})
+    assert usid.get_attributes(h5_file) == {"empty": 1, "link": "text", "list": 2.5}

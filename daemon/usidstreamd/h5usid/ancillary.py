@@ -17,7 +17,7 @@ from .attributes import write_simple_attrs
 from .axes import Array, Axes, axes_from
 from .checks import require_editable, require_group, require_link_name, say
 from .deflate import FAST_LEVEL, shuffled_deflate
-from .undo import Created, all_or_nothing
+from .undo import Undo, all_or_nothing
 
 # Smaller datasets are stored contiguously: chunking would only make them larger.
 CHUNKED_FROM_BYTES = 64 * 1024
@@ -70,9 +70,9 @@ def write_ind_val_dsets(  # noqa: PLR0917 - the guide fixes the signature
     require_group(h5_parent_group, "h5_parent_group")
     require_editable(h5_parent_group, "h5_parent_group")
     prefix = ancillary_prefix(h5_parent_group, base_name or default_prefix(is_spectral))
-    with all_or_nothing() as created:
-        pair = create_ancillaries(h5_parent_group, prefix, axes, is_spectral, created)
-    say(verbose, f"Created {pair[0].name} and {pair[1].name}")
+    with all_or_nothing() as undo:
+        pair = create_ancillaries(h5_parent_group, prefix, axes, is_spectral, undo)
+        say(verbose, f"Created {pair[0].name} and {pair[1].name}")
     return pair
 
 
@@ -95,7 +95,7 @@ def ancillary_prefix(h5_group: Any, base_name: str) -> str:
 
 
 def create_ancillaries(
-    h5_group: Any, prefix: str, axes: Axes, is_spectral: bool, created: Created
+    h5_group: Any, prefix: str, axes: Axes, is_spectral: bool, undo: Undo
 ) -> tuple[Any, Any]:
     """Create ``<prefix>Indices`` and ``<prefix>Values`` from axes that are known to be sound."""
     pair = []
@@ -103,7 +103,7 @@ def create_ancillaries(
         ("Indices", axes.indices_dtype, axes.indices),
         ("Values", axes.values_dtype, axes.values),
     ):
-        created.add(h5_group, prefix + suffix)
+        undo.creates(h5_group, prefix + suffix)
         create = _create_chunked if _is_large(axes, dtype) else _create_contiguous
         h5_dset = create(h5_group, prefix + suffix, _Table(axes, dtype, column, is_spectral))
         described = {"labels": axes.labels, "units": axes.units, "type": axes.types}

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 
 from .checks import require_editable, require_object, require_text, require_texts, say
-from .undo import Created, all_or_nothing
+from .undo import Undo, all_or_nothing
 
 # For each key, a function that creates the attribute under the name that it is given.
 Creators = dict[str, Callable[[str], object]]
@@ -54,6 +54,8 @@ def get_attr(h5_object: Any, attr_name: str) -> Any:
     """
     require_object(h5_object, "h5_object")
     name = require_text(attr_name, "attr_name")
+    if attr_name in h5_object.attrs:
+        name = attr_name  # other programs leave blanks around names
     if name not in h5_object.attrs:
         raise KeyError(f"{name!r} is not an attribute of {h5_object.name!r}")
     return _decoded(h5_object.attrs[name])
@@ -148,10 +150,10 @@ def write_simple_attrs(
     require_object(h5_obj, "h5_obj")
     items = prepared_attrs(attrs, force_to_str)
     require_editable(h5_obj, "h5_obj")
-    with all_or_nothing() as created:
-        _write_prepared(h5_obj, items, created)
-    for key, value in items.items():
-        say(verbose, f"Wrote attribute {key} = {value!r} to {h5_obj.name}")
+    with all_or_nothing() as undo:
+        _write_prepared(h5_obj, items, undo)
+        for key, value in items.items():
+            say(verbose, f"Wrote attribute {key} = {value!r} to {h5_obj.name}")
 
 
 def prepared_attrs(attrs: Mapping[Any, Any], force_to_str: bool = True) -> dict[str, Any]:
@@ -211,15 +213,13 @@ def _checked_text(key: str, value: str) -> str:
 
 
 def _prepared_array(key: str, value: Any) -> Any:
+    if np.ma.is_masked(value):
+        raise TypeError(f"attribute {key!r}: HDF5 cannot hold masked values")
     try:
         array = np.asarray(value)
     except (ValueError, OverflowError) as error:
         raise TypeError(f"attribute {key!r}: {error}") from None
-    items = _flattened(value) if isinstance(value, list | tuple) else []
-    if array.dtype.kind == "f" and items and all(isinstance(item, int) for item in items):
-        raise TypeError(f"attribute {key!r}: integers beyond 64 bits")
-    if array.dtype.kind in "US" and not all(isinstance(item, str | bytes) for item in items):
-        raise TypeError(f"attribute {key!r}: strings and numbers mixed in one list")
+    _require_kept(key, _flattened([value]), array.dtype.kind)
     if array.dtype.kind == "O" and array.size:
         return _prepared_objects(key, array)
     if array.dtype.kind == "U":
@@ -227,6 +227,18 @@ def _prepared_array(key: str, value: Any) -> Any:
     if array.dtype.kind not in _PLAIN_KINDS or array.dtype.hasobject:
         raise TypeError(f"attribute {key!r}: HDF5 cannot hold values of type {array.dtype}")
     return array
+
+
+def _require_kept(key: str, items: list[Any], kind: str) -> None:
+    """Raise for what numpy changes in silence when it makes an array of Python's own items."""
+    if isinstance(items[0] if items else None, np.ndarray):
+        return
+    if kind == "f" and items and all(isinstance(item, int) for item in items):
+        raise TypeError(f"attribute {key!r}: integers beyond 64 bits")
+    if kind in "US" and not all(isinstance(item, str | bytes) for item in items):
+        raise TypeError(f"attribute {key!r}: strings and numbers mixed in one list")
+    if any(isinstance(item, bytes) and b"\0" in item for item in items):
+        raise ValueError(f"attribute {key!r}: HDF5 cannot hold NUL inside a string; use np.void")
 
 
 def _flattened(value: Iterable[Any]) -> list[Any]:
@@ -258,11 +270,11 @@ def _encoded_texts(key: str, array: Any) -> Any:
     return np.array(encoded, dtype=dtype).reshape(array.shape)
 
 
-def _write_prepared(h5_obj: Any, items: Mapping[str, Any], created: Created) -> None:
+def _write_prepared(h5_obj: Any, items: Mapping[str, Any], undo: Undo) -> None:
     groups = {key: value for key, value in items.items() if isinstance(value, Mapping)}
     for key, value in groups.items():
-        _write_group(h5_obj, key, value, created)
-    create_attributes(h5_obj, _creators(h5_obj, items, groups))
+        _write_group(h5_obj, key, value, undo)
+    create_attributes(h5_obj, _creators(h5_obj, items, groups), undo)
 
 
 def _creators(h5_obj: Any, items: Mapping[str, Any], groups: Iterable[str]) -> Creators:
@@ -289,17 +301,18 @@ def require_flat(key: str, value: object) -> None:
         )
 
 
-def create_attributes(h5_obj: Any, creators: Creators) -> None:
-    """Create attributes; on failure those of ``h5_obj`` are as before.
+def create_attributes(h5_obj: Any, creators: Creators, undo: Undo) -> None:
+    """Create attributes, in the place of those that have the same names.
 
-    All go in under temporary names first, since it is the creation that HDF5 can refuse; the
-    renames afterwards cannot fail.
+    All go in under temporary names first, since it is the creation that HDF5 refuses.
 
     Parameters
     ----------
     h5_obj : h5py.File, h5py.Group or h5py.Dataset
     creators : dict
         See :data:`Creators`.
+    undo : Undo
+        Gets the steps that bring the attributes of ``h5_obj`` back.
 
     Raises
     ------
@@ -307,17 +320,25 @@ def create_attributes(h5_obj: Any, creators: Creators) -> None:
         If HDF5 refuses an attribute; the message names the key.
     """
     temporary = {key: f"{key}:{uuid.uuid4().hex}" for key in creators}
-    try:
-        for key, name in temporary.items():
-            _create_attribute(h5_obj, key, partial(creators[key], name))
-    except BaseException:
-        for name in filter(h5_obj.attrs.__contains__, temporary.values()):
-            del h5_obj.attrs[name]
-        raise
     for key, name in temporary.items():
-        if key in h5_obj.attrs:
-            del h5_obj.attrs[key]
+        undo.add(partial(_remove_attribute, h5_obj, name))
+        _create_attribute(h5_obj, key, partial(creators[key], name))
+    for key, name in temporary.items():
+        former = held_attribute(h5_obj, key) if key in h5_obj.attrs else None
+        undo.add(partial(_restore_attribute, h5_obj, key, former))
+        _remove_attribute(h5_obj, key)
         h5py.h5a.rename(h5_obj.id, name.encode("utf-8"), key.encode("utf-8"))
+
+
+def _remove_attribute(h5_obj: Any, key: str) -> None:
+    if key in h5_obj.attrs:
+        del h5_obj.attrs[key]
+
+
+def _restore_attribute(h5_obj: Any, key: str, former: Callable[[Any, str], None] | None) -> None:
+    _remove_attribute(h5_obj, key)
+    if former is not None:
+        former(h5_obj, key)
 
 
 def _create_attribute(h5_obj: Any, key: str, create: Callable[[], object]) -> None:
@@ -329,25 +350,41 @@ def _create_attribute(h5_obj: Any, key: str, create: Callable[[], object]) -> No
         ) from error
 
 
-def _write_group(h5_obj: Any, key: str, items: Mapping[str, Any], created: Created) -> None:
+def _write_group(h5_obj: Any, key: str, items: Mapping[str, Any], undo: Undo) -> None:
     if isinstance(h5_obj, h5py.Dataset):
         require_flat(key, items)
     if "/" in key or key in h5_obj:
         raise ValueError(f"attribute {key!r}: no sub-group of that name fits in {h5_obj.name!r}")
-    created.add(h5_obj, key)
-    _write_prepared(h5_obj.create_group(key), items, created)
+    undo.creates(h5_obj, key)
+    _write_prepared(h5_obj.create_group(key), items, undo)
 
 
-def copy_attribute(source: Any, key: str, dest: Any, name: str) -> None:
-    """Copy one attribute as it is stored, whatever its type, to another name of another object."""
+def held_attribute(source: Any, key: str) -> Callable[[Any, str], None]:
+    """Hold an attribute as it is stored, whatever its type.
+
+    Parameters
+    ----------
+    source : h5py.File, h5py.Group or h5py.Dataset
+    key : str
+
+    Returns
+    -------
+    callable
+        ``create(dest, name)`` creates an attribute of the same type and value on an object.
+    """
     attribute = h5py.h5a.open(source.id, key.encode("utf-8"))
-    space = attribute.get_space()
-    copied = h5py.h5a.create(dest.id, name.encode("utf-8"), attribute.get_type().copy(), space)
-    if space.get_simple_extent_type() == h5py.h5s.NULL:
-        return
-    value = np.empty(attribute.shape, dtype=attribute.dtype)
-    attribute.read(value)
-    copied.write(value)
+    kind, space = attribute.get_type().copy(), attribute.get_space()
+    value = None
+    if space.get_simple_extent_type() != h5py.h5s.NULL:
+        value = np.empty(attribute.shape, dtype=attribute.dtype)
+        attribute.read(value)
+
+    def create(dest: Any, name: str) -> None:
+        copied = h5py.h5a.create(dest.id, name.encode("utf-8"), kind, space)
+        if value is not None:
+            copied.write(value)
+
+    return create
 
 
 def write_book_keeping_attrs(h5_obj: Any) -> None:

@@ -115,13 +115,13 @@ def is_editable_h5(h5_obj: Any) -> bool:
     return bool(h5_obj.file.mode != "r")
 
 
-def validate_h5_objs_in_same_h5_file(h5_source: Any, h5_other: Any) -> None:
+def validate_h5_objs_in_same_h5_file(h5_src: Any, h5_other: Any) -> None:
     """Raise ValueError if two HDF5 objects do not live in the same file."""
-    require_object(h5_source, "h5_src")
+    require_object(h5_src, "h5_src")
     require_object(h5_other, "h5_other")
-    if h5_source.file != h5_other.file:
+    if h5_src.file != h5_other.file:
         raise ValueError(
-            f"cannot link across files: {h5_source.name} is in {h5_source.file.filename}, "
+            f"cannot link across files: {h5_src.name} is in {h5_src.file.filename}, "
             f"{h5_other.name} in {h5_other.file.filename}"
         )
 

@@ -38,16 +38,23 @@ def check_if_main(h5_main: Any, verbose: bool = False) -> bool:
     bool
     """
     try:
-        faults = list(main_faults(h5_main))
-    except (KeyError, ValueError, TypeError, RuntimeError, OSError, AttributeError) as error:
-        faults = [f"cannot be read: {error}"]
+        faults = main_faults(h5_main)
+    except OSError as error:
+        faults = [f"it cannot be read: {error}"]
     for fault in faults:
         say(verbose, f"{getattr(h5_main, 'name', h5_main)!r} is no main dataset: {fault}")
     return not faults
 
 
-def main_faults(h5_main: Any) -> Iterator[str]:
-    """Yield what keeps a dataset from being a main dataset."""
+def main_faults(h5_main: Any) -> list[str]:
+    """Return what keeps something from being a main dataset; OSError if the file fails to tell."""
+    try:
+        return list(_faults(h5_main))
+    except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        return [f"it cannot be read: {error}"]
+
+
+def _faults(h5_main: Any) -> Iterator[str]:
     if not isinstance(h5_main, h5py.Dataset):
         yield "it is no HDF5 dataset"
         return

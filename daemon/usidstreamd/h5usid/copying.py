@@ -10,7 +10,7 @@ from warnings import warn
 import h5py
 import numpy as np
 
-from .attributes import Creators, copy_attribute, create_attributes, write_simple_attrs
+from .attributes import Creators, create_attributes, held_attribute, new_attributes
 from .checks import (
     last_name,
     require_dataset,
@@ -21,10 +21,8 @@ from .checks import (
     say,
 )
 from .links import referred_object
-from .undo import Created, all_or_nothing
+from .undo import Undo, all_or_nothing
 
-# Attributes of HDF5 dimension scales refer to objects of their own file.
-_BOUND_ATTRIBUTES = frozenset({"DIMENSION_LIST", "REFERENCE_LIST"})
 _PIECE_BYTES = 4 * 1024 * 1024
 
 
@@ -35,8 +33,10 @@ def copy_attributes(source: Any, dest: Any, skip_refs: bool = True, verbose: boo
     ----------
     source, dest : h5py.File, h5py.Group or h5py.Dataset
     skip_refs : bool, optional
-        Leave out object references. Otherwise a warning tells which references are left out
-        because they mean nothing on ``dest``: those to another file, and references to regions.
+        Leave out references. Otherwise those to objects are kept within a file, and those to
+        regions of ``source`` become references to the same regions of ``dest``, if that is a
+        dataset of the same shape. A warning tells which are left out because they would mean
+        nothing on ``dest``.
     verbose : bool, optional
         Print what is copied.
 
@@ -55,30 +55,51 @@ def copy_attributes(source: Any, dest: Any, skip_refs: bool = True, verbose: boo
     require_object(source, "source")
     require_object(dest, "dest")
     require_editable(dest, "dest")
-    same_file = source.file == dest.file
-    creators = copied_attributes(source, dest, keep_refs=same_file and not skip_refs)
-    left_out = [key for key in source.attrs if key not in creators]
-    if left_out and not skip_refs:
-        warn(f"references not copied from {source.name}: {', '.join(left_out)}", stacklevel=2)
-    create_attributes(dest, creators)
-    say(verbose, f"Copied attributes {list(creators)} from {source.name} to {dest.name}")
+    with all_or_nothing() as undo:
+        creators = copied_attributes(source, dest, keep_refs=not skip_refs)
+        left_out = [key for key in source.attrs if key not in creators]
+        if left_out and not skip_refs:
+            warn(f"references not copied from {source.name}: {', '.join(left_out)}", stacklevel=2)
+        create_attributes(dest, creators, undo)
+        say(verbose, f"Copied attributes {list(creators)} from {source.name} to {dest.name}")
     return dest
 
 
 def copied_attributes(source: Any, dest: Any, keep_refs: bool) -> Creators:
     """Return what copies the attributes of one object that mean the same on another."""
-    kinds = {None, h5py.Reference} if keep_refs else {None}
-    return {
-        key: partial(copy_attribute, source, key, dest)
-        for key in source.attrs
-        if _reference_kind(source, key) in kinds and key not in _BOUND_ATTRIBUTES
-    }
+    creators: Creators = {}
+    for key in source.attrs:
+        kind = _reference_kind(source, key)
+        if kind is None or (keep_refs and kind is h5py.Reference and source.file == dest.file):
+            creators[key] = partial(held_attribute(source, key), dest)
+        elif keep_refs and kind is h5py.RegionReference and _shares_regions(source, key, dest):
+            creators[key] = partial(_create_region, source, key, dest)
+    return creators
 
 
 def _reference_kind(source: Any, key: str) -> type | None:
-    """Return the type of reference that an attribute holds, None if it holds none."""
-    kind: type | None = h5py.check_ref_dtype(source.attrs.get_id(key).dtype)
-    return kind
+    """Return the type of reference that an attribute holds, None if it holds none.
+
+    Lists and tables with references, such as those of HDF5's dimension scales, are ``object``.
+    """
+    attribute = source.attrs.get_id(key)
+    if not attribute.get_type().detect_class(h5py.h5t.REFERENCE):
+        return None
+    return h5py.check_ref_dtype(attribute.dtype) or object
+
+
+def _shares_regions(source: Any, key: str, dest: Any) -> bool:
+    """Tell whether a reference to a region of ``source`` means the same region of ``dest``."""
+    reference = source.attrs[key]
+    if not (isinstance(reference, h5py.RegionReference) and isinstance(dest, h5py.Dataset)):
+        return False
+    return bool(reference) and source.file[reference] == source and source.shape == dest.shape
+
+
+def _create_region(source: Any, key: str, dest: Any, name: str) -> None:
+    space = h5py.h5r.get_region(source.attrs[key], source.id)
+    region = h5py.h5r.create(dest.id, b".", h5py.h5r.DATASET_REGION, space)
+    dest.attrs.create(name, region, dtype=h5py.regionref_dtype)
 
 
 def copy_dataset(
@@ -110,9 +131,9 @@ def copy_dataset(
     require_dataset(h5_orig_dset, "h5_orig_dset")
     require_group(h5_dest_grp, "h5_dest_grp")
     name = last_name(h5_orig_dset) if alias is None else require_text(alias, "alias")
-    with all_or_nothing() as created:
-        h5_copy = copy_or_reuse(h5_orig_dset, h5_dest_grp, name, created)
-    say(verbose, f"Copied {h5_orig_dset.name} to {h5_copy.name}")
+    with all_or_nothing() as undo:
+        h5_copy = copy_or_reuse(h5_orig_dset, h5_dest_grp, name, undo)
+        say(verbose, f"Copied {h5_orig_dset.name} to {h5_copy.name}")
     return h5_copy
 
 
@@ -140,14 +161,15 @@ def copy_linked_objects(h5_source: Any, h5_dest: Any, verbose: bool = False) -> 
     if h5_source.file == h5_dest.file:
         warn(f"{h5_source.name} and {h5_dest.name} share a file: nothing is copied", stacklevel=2)
         return
-    with all_or_nothing() as created:
-        links = copy_linked(h5_source, h5_dest, created)
-        write_simple_attrs(h5_dest, {name: h5_copy.ref for name, h5_copy in links.items()})
-    say(verbose, f"Copied {list(links)} with {h5_source.name} to {h5_dest.file.filename}")
+    require_editable(h5_dest, "h5_dest")
+    with all_or_nothing() as undo:
+        links = copy_linked(h5_source, h5_dest, undo)
+        create_attributes(h5_dest, links, undo)
+        say(verbose, f"Copied {list(links)} with {h5_source.name} to {h5_dest.file.filename}")
 
 
-def copy_linked(h5_source: Any, h5_dest: Any, created: Created) -> dict[str, Any]:
-    """Copy linked datasets into another file and return them by the names of their attributes."""
+def copy_linked(h5_source: Any, h5_dest: Any, undo: Undo) -> Creators:
+    """Copy linked datasets into another file; return what creates the links to them."""
     h5_group = h5_dest if isinstance(h5_dest, h5py.Group) else h5_dest.parent
     copies = {}
     for name in h5_source.attrs:
@@ -162,21 +184,31 @@ def copy_linked(h5_source: Any, h5_dest: Any, created: Created) -> dict[str, Any
             continue
         if name in h5_group:
             warn(f"{h5_group.name} has a member named {name!r} already", stacklevel=3)
-        copies[name] = copy_or_reuse(target, h5_group, name, created)
-    return copies
+        copies[name] = copy_or_reuse(target, h5_group, name, undo).ref
+    return new_attributes(h5_dest, copies)
 
 
-def copy_or_reuse(h5_dset: Any, h5_group: Any, name: str, created: Created) -> Any:
+def copy_or_reuse(h5_dset: Any, h5_group: Any, name: str, undo: Undo) -> Any:
     """Return ``h5_group[name]`` with the contents of a dataset; copy it where it is not there."""
-    if name in h5_group:
-        h5_present = require_dataset(h5_group[name], f"{h5_group.name}/{name}")
-        if not _same_contents(h5_dset, h5_present):
-            raise ValueError(f"{h5_present.name} exists with other contents than {h5_dset.name}")
-        return copy_attributes(h5_dset, h5_present)
     require_editable(h5_group, "h5_dest_grp")
-    created.add(h5_group, name)
-    h5_group.copy(h5_dset, h5_group, name, without_attrs=True)
-    return copy_attributes(h5_dset, h5_group[name])
+    if name in h5_group:
+        h5_copy = require_dataset(h5_group[name], f"{h5_group.name}/{name}")
+        if not _same_contents(h5_dset, h5_copy):
+            raise ValueError(f"{h5_copy.name} exists with other contents than {h5_dset.name}")
+    else:
+        undo.creates(h5_group, name)
+        h5_group.copy(h5_dset, h5_group, name, without_attrs=True)
+        h5_copy = h5_group[name]
+    create_attributes(h5_copy, _own_attributes(h5_dset, h5_copy), undo)
+    return h5_copy
+
+
+def _own_attributes(source: Any, copy: Any) -> Creators:
+    """Return what copies all attributes but the references to other objects."""
+    every = copied_attributes(source, copy, keep_refs=True)
+    return {
+        key: new for key, new in every.items() if _reference_kind(source, key) != h5py.Reference
+    }
 
 
 def _same_contents(h5_left: Any, h5_right: Any) -> bool:

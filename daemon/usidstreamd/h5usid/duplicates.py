@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 from warnings import warn
 
@@ -25,9 +23,9 @@ from .checks import (
     require_group,
     require_link_name,
 )
-from .conformity import check_if_main
+from .conformity import main_faults
 from .copying import copied_attributes, copy_linked
-from .undo import Created, all_or_nothing
+from .undo import Undo, all_or_nothing
 from .usi_dataset import as_main
 
 
@@ -82,46 +80,35 @@ def create_empty_dataset(  # noqa: PLR0917 - pyUSID fixes the signature
     foreign = source_dset.file != parent.file
     if foreign and not skip_refs:
         warn(f"datasets linked to {source_dset.name} are copied to another file", stacklevel=2)
-    with all_or_nothing() as created, _place_for(parent, name, source_dset.shape, dtype, created):
-        h5_dset = parent[name] if name in parent else _create_like(source_dset, parent, name, dtype)
-        keep_refs = not skip_refs
-        creators = copied_attributes(source_dset, h5_dset, keep_refs and not foreign)
-        if foreign and keep_refs:
-            links = copy_linked(source_dset, h5_dset, created)
-            creators |= new_attributes(h5_dset, {key: copy.ref for key, copy in links.items()})
-        if keep_refs and check_if_main(source_dset):
+    with all_or_nothing() as undo:
+        h5_dset = _dataset_like(source_dset, parent, name, dtype, undo)
+        creators = copied_attributes(source_dset, h5_dset, keep_refs=not skip_refs)
+        if foreign and not skip_refs:
+            creators |= copy_linked(source_dset, h5_dset, undo)
+        if not skip_refs and not main_faults(source_dset):
             creators |= new_attributes(h5_dset, book_keeping())
-        create_attributes(h5_dset, creators | new_attributes(h5_dset, new_attrs or {}))
-    return as_main(h5_dset)
+        creators |= new_attributes(h5_dset, new_attrs or {})
+        create_attributes(h5_dset, creators, undo)
+        return as_main(h5_dset)
 
 
-@contextmanager
-def _place_for(
-    h5_group: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], created: Created
-) -> Iterator[None]:
-    """Make room for a dataset; a dataset in its way comes back if anything raises inside."""
+def _dataset_like(
+    source_dset: Any, h5_group: Any, name: str, dtype: np.dtype[Any], undo: Undo
+) -> Any:
+    """Return the dataset of a name if it has the shape and type wanted, else a new one."""
     if name not in h5_group:
-        created.add(h5_group, name)
-        yield
-        return
+        undo.creates(h5_group, name)
+        return _create_like(source_dset, h5_group, name, dtype)
     h5_present = h5_group[name]
     if not isinstance(h5_present, h5py.Dataset):
         raise KeyError(f"{h5_group.name} has a group named {name!r}")
-    if (h5_present.shape, h5_present.dtype) == (shape, dtype):
-        warn(f"{h5_present.name} exists already and is kept", stacklevel=5)
-        yield
-        return
-    warn(f"{h5_present.name} exists with another shape or type and is replaced", stacklevel=5)
-    aside = f"{name}:{uuid.uuid4().hex}"
-    h5_group.move(name, aside)
-    try:
-        yield
-    except BaseException:
-        if name in h5_group:
-            del h5_group[name]
-        h5_group.move(aside, name)
-        raise
-    del h5_group[aside]
+    if (h5_present.shape, h5_present.dtype) == (source_dset.shape, dtype):
+        warn(f"{h5_present.name} exists already and is kept", stacklevel=3)
+        return h5_present
+    warn(f"{h5_present.name} exists with another shape or type and is replaced", stacklevel=3)
+    undo.replaces(h5_group, name)
+    del h5_group[name]
+    return _create_like(source_dset, h5_group, name, dtype)
 
 
 def _create_like(source_dset: Any, h5_group: Any, name: str, dtype: np.dtype[Any]) -> Any:

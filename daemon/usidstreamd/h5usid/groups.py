@@ -88,8 +88,8 @@ def create_indexed_group(h5_parent_group: Any, base_name: str) -> Any:
     """
     name = assign_group_index(h5_parent_group, base_name)
     require_editable(h5_parent_group, "h5_parent_group")
-    with all_or_nothing() as created:
-        created.add(h5_parent_group, name)
+    with all_or_nothing() as undo:
+        undo.creates(h5_parent_group, name)
         h5_group = h5_parent_group.create_group(name)
         write_book_keeping_attrs(h5_group)
     return h5_group
@@ -127,8 +127,8 @@ def write_dict_to_h5_group(h5_group: Any, metadata: Mapping[str, Any], group_nam
     require_editable(h5_group, "h5_group")
     if name in h5_group:
         raise ValueError(f"{h5_group.name} already has a member named {name!r}")
-    with all_or_nothing() as created:
-        created.add(h5_group, name)
+    with all_or_nothing() as undo:
+        undo.creates(h5_group, name)
         h5_new = h5_group.create_group(name)
         write_simple_attrs(h5_new, metadata)
     return h5_new

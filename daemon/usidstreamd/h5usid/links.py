@@ -159,7 +159,6 @@ def check_and_link_ancillary(
         if links.get(name) is None:
             warn(f"nothing to link to {h5_dset.name} as {name!r}", stacklevel=2)
     write_simple_attrs(h5_dset, {name: link for name, link in links.items() if link is not None})
-    h5_dset.file.flush()
 
 
 def _as_list(anc_refs: Any) -> list[Any]:

@@ -10,6 +10,8 @@ import numpy as np
 
 from .ancillary import ancillary_prefix, create_ancillaries
 from .attributes import (
+    create_attributes,
+    new_attributes,
     prepared_attrs,
     require_flat,
     write_book_keeping_attrs,
@@ -31,7 +33,7 @@ from .checks import (
 from .conformity import ANCILLARY_NAMES, validate_anc_h5_dsets
 from .copying import copy_or_reuse
 from .lazy import is_dask, store
-from .undo import Created, all_or_nothing
+from .undo import Undo, all_or_nothing
 from .usi_dataset import USIDataset, as_main
 
 
@@ -125,18 +127,18 @@ def write_main_dataset(  # noqa: PLR0917 - the guide fixes the signature
     else:
         spectra = _shared_pair(h5_spec_inds, h5_spec_vals, shape, is_spectral=True)
     _require_free_names(h5_parent_group, name, positions, spectra)
-    with all_or_nothing() as created:
+    with all_or_nothing() as undo:
         ancillaries = [
-            *positions.provide(h5_parent_group, False, created),
-            *spectra.provide(h5_parent_group, True, created),
+            *positions.provide(h5_parent_group, False, undo),
+            *spectra.provide(h5_parent_group, True, undo),
         ]
-        created.add(h5_parent_group, name)
+        undo.creates(h5_parent_group, name)
         h5_main = _create_main(h5_parent_group, name, main_data, shape, kwargs)
         write_simple_attrs(h5_main, described)
         write_book_keeping_attrs(h5_main)
         main: USIDataset = link_as_main(h5_main, *ancillaries)
-    say(verbose, f"Created the main dataset {h5_main.name} of shape {shape}")
-    return main
+        say(verbose, f"Created the main dataset {h5_main.name} of shape {shape}")
+        return main
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,8 @@ class _NewPair:
     def names(self) -> list[str]:
         return [f"{self.prefix}Indices", f"{self.prefix}Values"]
 
-    def provide(self, h5_group: Any, is_spectral: bool, created: Created) -> tuple[Any, Any]:
-        return create_ancillaries(h5_group, self.prefix, self.axes, is_spectral, created)
+    def provide(self, h5_group: Any, is_spectral: bool, undo: Undo) -> tuple[Any, Any]:
+        return create_ancillaries(h5_group, self.prefix, self.axes, is_spectral, undo)
 
 
 @dataclass(frozen=True)
@@ -163,12 +165,12 @@ class _SharedPair:
     def names(self) -> list[str]:
         return []
 
-    def provide(self, h5_group: Any, is_spectral: bool, created: Created) -> tuple[Any, Any]:  # noqa: ARG002 - as _NewPair
+    def provide(self, h5_group: Any, is_spectral: bool, undo: Undo) -> tuple[Any, Any]:  # noqa: ARG002 - as _NewPair
         if self.h5_inds.file == h5_group.file:
             return self.h5_inds, self.h5_vals
         return (
-            copy_or_reuse(self.h5_inds, h5_group, last_name(self.h5_inds), created),
-            copy_or_reuse(self.h5_vals, h5_group, last_name(self.h5_vals), created),
+            copy_or_reuse(self.h5_inds, h5_group, last_name(self.h5_inds), undo),
+            copy_or_reuse(self.h5_vals, h5_group, last_name(self.h5_vals), undo),
         )
 
 
@@ -270,5 +272,8 @@ def link_as_main(
     for h5_ancillary in ancillaries:
         validate_h5_objs_in_same_h5_file(h5_main, h5_ancillary)
     links = zip(ANCILLARY_NAMES, ancillaries, strict=True)
-    write_simple_attrs(h5_main, {name: h5_ancillary.ref for name, h5_ancillary in links})
-    return as_main(h5_main)
+    require_editable(h5_main, "h5_main")
+    with all_or_nothing() as undo:
+        references = {name: h5_ancillary.ref for name, h5_ancillary in links}
+        create_attributes(h5_main, new_attributes(h5_main, references), undo)
+        return as_main(h5_main)

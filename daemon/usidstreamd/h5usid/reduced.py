@@ -74,9 +74,9 @@ def write_reduced_anc_dsets(  # noqa: PLR0917 - pyUSID fixes the signature
         axes: Axes = _single_step()
     else:
         axes = _reduced_axes(h5_inds, h5_vals, labels, removed, spectral)
-    with all_or_nothing() as created:
-        pair = create_ancillaries(h5_parent_group, prefix, axes, spectral, created)
-    say(verbose, f"Created {pair[0].name} and {pair[1].name} of shape {pair[0].shape}")
+    with all_or_nothing() as undo:
+        pair = create_ancillaries(h5_parent_group, prefix, axes, spectral, undo)
+        say(verbose, f"Created {pair[0].name} and {pair[1].name} of shape {pair[0].shape}")
     return pair
 
 

@@ -61,8 +61,8 @@ def create_results_group(h5_main: Any, tool_name: str, h5_parent_group: Any = No
     described: dict[str, Any] = {"tool": tool, "num_source_dsets": 1}
     if parent.file == h5_main.file:
         described["source_000"] = h5_main.ref
-    with all_or_nothing() as created:
-        created.add(parent, name)
+    with all_or_nothing() as undo:
+        undo.creates(parent, name)
         h5_group = parent.create_group(name)
         write_book_keeping_attrs(h5_group)
         write_simple_attrs(h5_group, described)

@@ -10,7 +10,7 @@ import numpy as np
 from .arrangement import Array
 from .attributes import get_attr
 from .checks import say
-from .conformity import ANCILLARY_NAMES, check_if_main
+from .conformity import ANCILLARY_NAMES, main_faults
 from .dimension import Dimension
 from .lazy import lazy_load_array
 from .plotting import draw_points, draw_values
@@ -50,8 +50,8 @@ class USIDataset(h5py.Dataset):  # type: ignore[misc]  # h5py has no types
     """
 
     def __init__(self, h5_ref: Any, sort_dims: bool = False) -> None:
-        if not check_if_main(h5_ref):
-            raise TypeError(f"{h5_ref!r} is no USID main dataset")
+        if faults := main_faults(h5_ref):
+            raise TypeError(f"{h5_ref!r} is no USID main dataset: {faults[0]}")
         super().__init__(h5_ref.id)
         links = [self.file[self.attrs[name]] for name in ANCILLARY_NAMES]
         self.h5_pos_inds, self.h5_pos_vals, self.h5_spec_inds, self.h5_spec_vals = links
@@ -309,4 +309,4 @@ class USIDataset(h5py.Dataset):  # type: ignore[misc]  # h5py has no types
 
 def as_main(h5_dset: Any) -> Any:
     """Return a dataset as USIDataset if it is a main dataset, else as it is."""
-    return USIDataset(h5_dset) if check_if_main(h5_dset) else h5_dset
+    return h5_dset if main_faults(h5_dset) else USIDataset(h5_dset)
