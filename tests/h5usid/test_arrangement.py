@@ -56,11 +56,13 @@ def test_sizes_and_order_are_those_of_a_full_count(case):
         assert found.is_grid
         ordered = [changes[column] for column in found.fast_to_slow]
         assert ordered == sorted(ordered, reverse=True)
+    assert found.is_grid == (len(np.unique(rows, axis=0)) == len(rows) == np.prod(sizes))
     if found.is_grid:
-        numbers = np.arange(len(rows))
+        cells = np.arange(len(rows))
+        ordered = rows if found.rows is None else rows[found.rows]
         for column, unit in enumerate(found.unit_indices):
-            steps = numbers // found.strides[column] % found.sizes[column]
-            assert (unit[steps] == rows[:, column]).all()
+            steps = cells // found.strides[column] % found.sizes[column]
+            assert (unit[steps] == ordered[:, column]).all()
 
 
 def test_a_table_of_positions_is_no_grid():
@@ -72,10 +74,20 @@ def test_a_single_dimension_is_a_grid_and_no_table():
     assert infer(np.arange(7)[:, None]).is_grid
 
 
-def test_a_serpentine_order_is_no_grid():
+def test_a_serpentine_order_is_a_grid_too():
     rows = grid_indices(4, 3)
     rows[4:8, 0] = rows[4:8, 0][::-1]
-    assert "not in the order of a grid" in infer(rows).gap
+    found = infer(rows)
+    assert found.is_grid
+    assert found.rows.tolist() == [0, 1, 2, 3, 7, 6, 5, 4, 8, 9, 10, 11]
+
+
+def test_a_grid_with_a_position_twice_is_none():
+    rows = grid_indices(4, 3)
+    rows[4] = rows[5]
+    found = infer(rows)
+    assert "others never" in found.gap
+    assert (found.unit_indices, found.rows) == ([], None)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", "i8", "f4", "f8"])

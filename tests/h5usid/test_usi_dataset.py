@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 import usidstreamd.h5usid as usid
-from support.usid_files import BIAS, aborted, band_excitation, complex_data, compound_data, spiral
+from support.usid_files import (
+    BIAS,
+    aborted,
+    band_excitation,
+    complex_data,
+    compound_data,
+    grid_indices,
+    link,
+    old_ancillaries,
+    spiral,
+)
 from usidstreamd.h5usid import Dimension, USIDataset, arrangement
 
 EVERY = slice(None)
@@ -228,6 +238,43 @@ def test_an_aborted_map_is_read_as_far_as_it_came(tmp_path):
         for names in (None, "X", "Y"):
             with pytest.raises(ValueError, match="incomplete"):
                 usid.hdf_utils.get_unit_values(h5_main.h5_pos_inds, h5_main.h5_pos_vals, names)
+
+
+@pytest.mark.parametrize("order", ["serpentine", "random"])
+def test_a_complete_grid_in_any_order_is_put_in_order(h5_file, order):
+    cells = np.arange(15).reshape(3, 5)
+    cells[1] = cells[1, ::-1]
+    rows = cells.ravel() if order == "serpentine" else np.random.default_rng(1).permutation(15)
+    columns = np.array([0, 1, 3, 2])
+    n_dim = np.random.default_rng(0).random((3, 5, 2, 2))
+    inds, spec_inds = grid_indices(5, 3)[rows], grid_indices(2, 2)[columns].T
+    vals = inds * [50, 1.25] + [-750, 2]
+    pairs = [
+        *old_ancillaries(h5_file, "Position", inds, vals, ["X", "Y"], ["nm", "um"], False),
+        *old_ancillaries(h5_file, "Spec", spec_inds, 2 * spec_inds, ["B", "C"], ["V", ""], True),
+    ]
+    flat = n_dim.reshape(15, 4)[rows][:, columns]
+    h5_main = usid.USIDataset(link(h5_file.create_dataset("Raw", data=flat), "Current", "A", pairs))
+    assert (h5_main.n_dim_sizes, h5_main.n_dim_labels) == ([5, 3, 2, 2], ["X", "Y", "B", "C"])
+    axes = {"X": 1, "Y": 0, "B": 3, "C": 2}
+    expected = n_dim.transpose([axes[label] for label in h5_main.n_dim_labels])
+    for lazy in (False, True):
+        np.testing.assert_array_equal(h5_main.get_n_dim_form(lazy=lazy), expected)
+    reshaped, success, _ = usid.reshape_to_n_dims(h5_main, get_labels=True)
+    assert success
+    np.testing.assert_array_equal(reshaped, expected)
+    again, _ = usid.reshape_from_n_dims(expected, h5_main.h5_pos_inds, h5_main.h5_spec_inds)
+    np.testing.assert_array_equal(again, flat)
+    assert h5_main.get_pos_values("X").tolist() == [-750, -700, -650, -600, -550]
+    assert h5_main.get_spec_values("B").tolist() == [0, 2]
+    part, _ = h5_main.slice({"Y": 1, "X": slice(1, 4), "B": 1})
+    np.testing.assert_array_equal(part, expected[1:4, 1, 1])
+    part, _ = h5_main.slice({"Y": 1}, ndim_form=False)
+    np.testing.assert_array_equal(part, flat[inds[:, 1] == 1])
+    reduced, _ = usid.write_reduced_anc_dsets(
+        h5_file, *pairs[:2], "X", basename="Line", is_spec=False
+    )
+    assert sorted(reduced[:, 0]) == [0, 1, 2]
 
 
 def test_a_grid_known_by_samples_is_compared_in_full_before_it_is_reshaped(h5_file, monkeypatch):

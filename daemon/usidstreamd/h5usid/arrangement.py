@@ -2,8 +2,9 @@
 
 Files store their dimensions slowest first today and fastest first before; only the indices tell. On
 a grid the first change of each column gives its stride, so a few rows tell everything and samples
-confirm it; anything else is counted through, piece by piece, in linear time. Pure numpy: how rows
-are read is the caller's matter.
+confirm it; anything else is counted through, piece by piece, in linear time: a grid whose rows
+stand in another order, as of a serpentine scan, is a grid all the same. Pure numpy: how rows are
+read is the caller's matter.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ class Arrangement:
     fast_to_slow : list of int
         Column numbers from the fastest varying to the slowest.
     unit_indices : list of ndarray
-        For each stored column, its different indices in the order of their appearance; empty if
+        For each stored column, its different indices in the order of the grid's steps; empty if
         the rows make no grid.
     gap : str
         Why the rows make no complete grid; empty if they do.
     sampled : bool
         Whether only samples were compared with the grid.
+    rows : ndarray, optional
+        For each cell of the grid, the row that holds it; None where rows are in the grid's order.
     """
 
     length: int
@@ -52,10 +55,11 @@ class Arrangement:
     unit_indices: list[Array]
     gap: str = ""
     sampled: bool = False
+    rows: Array | None = None
 
     @property
     def is_grid(self) -> bool:
-        """Whether the rows fill a grid in order."""
+        """Whether the rows fill a grid, each cell once."""
         return not self.gap
 
     @property
@@ -188,10 +192,27 @@ def _count_through(read: ReadRows, length: int, n_columns: int) -> Arrangement:
     if _gap(sizes, length):
         return Arrangement(length, sizes, order, [], _gap(sizes, length))
     grid = Arrangement(length, sizes, order, [])
-    grid = replace(grid, unit_indices=_appearances(grid, read))
-    if fully_confirmed(grid, read):
-        return grid
-    return Arrangement(length, sizes, order, [], "the rows are not in the order of a grid")
+    in_order = replace(grid, unit_indices=_appearances(grid, read))
+    if fully_confirmed(in_order, read):
+        return in_order
+    units = [np.unique(np.concatenate(found)) for found in seen]
+    return _scattered(replace(grid, unit_indices=units), read)
+
+
+def _scattered(grid: Arrangement, read: ReadRows) -> Arrangement:
+    """Find the row of every cell of a grid, as in serpentine scans and random orders."""
+    nowhere = grid.length
+    rows = np.full(grid.length, nowhere, dtype=np.min_scalar_type(nowhere))
+    for start, stop in pieces(grid.length):
+        cells = np.zeros(stop - start, dtype=np.int64)
+        columns = zip(read(start, stop).T, grid.unit_indices, grid.strides, strict=True)
+        for column, unit, stride in columns:
+            cells += np.searchsorted(unit, column) * stride
+        rows[cells] = np.arange(start, stop)
+    if (rows == nowhere).any():
+        gap = "some positions occur several times and others never"
+        return replace(grid, unit_indices=[], gap=gap)
+    return replace(grid, rows=rows)
 
 
 def _appearances(grid: Arrangement, read: ReadRows) -> list[Array]:

@@ -198,10 +198,12 @@ def _unit_values(
 
 
 def grid_values(arrangement: Arrangement, ds_vals: Any, column: int, is_spec: bool) -> Array:
-    """Read the values of a dimension at the rows where a grid's first round changes its index."""
+    """Read the values of a dimension at the cells where a grid's first round changes its index."""
     stride, size = arrangement.strides[column], arrangement.sizes[column]
-    rows = slice(0, min(stride * size, arrangement.length), stride)
-    return np.asarray(ds_vals[column, rows] if is_spec else ds_vals[rows, column])
+    cells = slice(0, min(stride * size, arrangement.length), stride)
+    if arrangement.rows is None:
+        return np.asarray(ds_vals[column, cells] if is_spec else ds_vals[cells, column])
+    return np.asarray(ds_vals[column] if is_spec else ds_vals[:, column])[arrangement.rows[cells]]
 
 
 def first_tile_steps(indices: Array) -> Array:

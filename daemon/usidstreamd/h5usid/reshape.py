@@ -14,7 +14,7 @@ from .checks import say
 from .conformity import check_if_main
 from .lazy import is_dask, lazy_load_array
 from .reading import arrangement_of, as_indices
-from .sides import Side, file_order, n_dim_shape, require_grid, side_of
+from .sides import Side, n_dim_form, require_grid, side_of
 
 
 def reshape_to_n_dims(  # noqa: PLR0917 - pyUSID fixes the signature
@@ -65,9 +65,7 @@ def reshape_to_n_dims(  # noqa: PLR0917 - pyUSID fixes the signature
     spectra = _side(h5_main, h5_spec, is_spec=True)
     require_grid(positions, spectra)
     flat = lazy_load_array(h5_main) if lazy or is_dask(h5_main) else h5_main[()]
-    n_dim = flat.reshape(n_dim_shape(positions, spectra))
-    if not sort_dims:
-        n_dim = n_dim.transpose(file_order(positions, spectra))
+    n_dim = n_dim_form(flat, positions, spectra, sort_dims)
     labels = positions.listed(sort_dims)[0] + spectra.listed(sort_dims)[0]
     say(verbose, f"Reshaped {h5_main.shape} to {n_dim.shape} with axes {labels}")
     if not lazy and is_dask(n_dim):
@@ -137,6 +135,10 @@ def reshape_from_n_dims(
     order = _sorting_axes(positions, 0, n_pos) + _sorting_axes(spectra, n_pos, data_n_dim.ndim)
     rows = math.prod(data_n_dim.shape[:n_pos])
     flat = data_n_dim.transpose(order).reshape((rows, data_n_dim.size // rows))
+    if positions is not None and positions.rows is not None:
+        flat = flat[np.argsort(positions.rows)]
+    if spectra is not None and spectra.rows is not None:
+        flat = flat[:, np.argsort(spectra.rows)]
     say(verbose, f"Flattened {data_n_dim.shape} to {flat.shape}")
     return flat, True
 

@@ -1,8 +1,8 @@
 """Which rows and columns of a main dataset a slice by dimensions means. Pure numpy, no file.
 
-A slice gives indices for some dimensions; the others stay whole. On a grid the row number is the
-sum of index times stride over all dimensions. Rows are listed with the slowest dimension outermost,
-so that whole dimensions give whole ranges.
+A slice gives indices for some dimensions; the others stay whole. On a grid the number of a cell is
+the sum of index times stride over all dimensions, and mostly that of its row. Cells are listed with
+the slowest dimension outermost, so that whole dimensions give whole ranges.
 """
 
 from __future__ import annotations
@@ -90,13 +90,13 @@ def grid_rows(arrangement: Arrangement, steps: Mapping[int, Array]) -> Array:
     IndexError
         If the slowest dimension is incomplete and rows are picked that were not measured.
     """
-    rows = np.zeros(1, dtype=np.int64)
+    cells = np.zeros(1, dtype=np.int64)
     for column in arrangement.fast_to_slow[::-1]:
         picked = steps.get(column, np.arange(arrangement.sizes[column]))
-        rows = (rows[:, None] + picked * arrangement.strides[column]).ravel()
-    if rows.max() >= arrangement.length:
+        cells = (cells[:, None] + picked * arrangement.strides[column]).ravel()
+    if cells.max() >= arrangement.length:
         raise IndexError(f"the slice reaches beyond what was measured: {arrangement.gap}")
-    return rows
+    return cells if arrangement.rows is None else arrangement.rows[cells].astype(np.int64)
 
 
 def matching_rows(indices: Array, steps: Mapping[int, Array]) -> Array:

@@ -1,7 +1,8 @@
 """The two sides of a main dataset, positions and spectroscopic: names, units, arrangement.
 
 Rows and columns of a main dataset count through their dimensions, the fastest running quickest: a
-reshape in C order gives an axis for each dimension, the slowest first.
+reshape in C order gives an axis for each dimension, the slowest first. Where they stand in another
+order, they are put into this one before.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class Side:
 
         All of them are a slice, so that a whole axis costs no list of its numbers.
         """
-        if not steps and self.arrangement.is_grid:
+        if not steps and self.arrangement.is_grid and self.arrangement.rows is None:
             return slice(0, self.arrangement.length)
         return grid_rows(self.arrangement, steps)
 
@@ -153,13 +154,33 @@ def n_dim_shape(positions: Side, spectra: Side) -> list[int]:
     return positions.sorted_sizes + spectra.sorted_sizes
 
 
+def n_dim_form(flat: Any, positions: Side, spectra: Side, sort_dims: bool) -> Any:
+    """Return a main's data with one axis for each dimension; see :func:`require_grid` before.
+
+    Parameters
+    ----------
+    flat : numpy or dask array
+        (N, M).
+    positions, spectra : Side
+        Both of them grids.
+    sort_dims : bool
+        Axes run from slow to fast instead of in the order of the file.
+    """
+    if positions.arrangement.rows is not None:
+        flat = flat[positions.arrangement.rows]
+    if spectra.arrangement.rows is not None:
+        flat = flat[:, spectra.arrangement.rows]
+    n_dim = flat.reshape(n_dim_shape(positions, spectra))
+    return n_dim if sort_dims else n_dim.transpose(file_order(positions, spectra))
+
+
 def file_order(positions: Side, spectra: Side) -> list[int]:
     """Return the axes of the sorted form in the order in which the file lists dimensions."""
     return positions.file_axes(0) + spectra.file_axes(len(positions.labels))
 
 
 def require_grid(*sides: Side) -> None:
-    """Raise ValueError, with the reason, unless the rows of every side fill a grid in order.
+    """Raise ValueError, with the reason, unless the rows of every side fill a grid.
 
     What samples have suggested is compared in full first.
     """

@@ -17,7 +17,7 @@ from .plotting import draw_points, draw_values
 from .points import read_crossing
 from .scalars import flatten_to_real
 from .selection import checked_picks
-from .sides import file_order, n_dim_shape, require_grid, side_of
+from .sides import file_order, n_dim_form, require_grid, side_of
 
 
 class USIDataset(h5py.Dataset):  # type: ignore[misc]  # h5py has no types
@@ -159,9 +159,7 @@ class USIDataset(h5py.Dataset):  # type: ignore[misc]  # h5py has no types
         """
         require_grid(self._positions, self._spectra)
         data = lazy_load_array(self) if lazy else self[()]
-        n_dim = data.reshape(n_dim_shape(self._positions, self._spectra))
-        if not self.__sort_dims:
-            n_dim = n_dim.transpose(file_order(self._positions, self._spectra))
+        n_dim = n_dim_form(data, self._positions, self._spectra, self.__sort_dims)
         return flatten_to_real(n_dim) if as_scalar else n_dim
 
     def slice(
