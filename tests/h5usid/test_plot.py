@@ -56,6 +56,18 @@ def test_two_dimensions_make_a_map(h5_old, picks, upwards, rightwards):
     assert (shown[0], shown[-1]) == tuple(np.round(read(name)[[0, -1]].astype(float), 2))
 
 
+def test_the_look_is_the_callers_choice(h5_old, tmp_path, capsys):
+    _, axis = h5_old.visualize({"Bias": 0, "Cycle": 1}, verbose=True, cmap="magma", vmin=0)
+    assert "Sliced" in capsys.readouterr().out
+    [image] = axis.get_images()
+    assert (image.get_cmap().name, image.norm.vmin) == ("magma", 0)
+    _, axis = h5_old.plot({"X": 1, "Y": 2, "Cycle": 0}, color="red")
+    assert axis.get_lines()[0].get_color() == "red"
+    with h5py.File(spiral(tmp_path / "spiral.h5"), "r") as file:
+        _, axis = usid.USIDataset(file["Raw_Data"]).plot({"Frequency": 1}, s=30)
+    assert axis.collections[0].get_sizes().tolist() == [30]
+
+
 @pytest.mark.parametrize(
     ("picks", "label", "name"),
     [

@@ -29,7 +29,9 @@ def parts_of(values: Array) -> dict[str, Array]:
     return {"": values}
 
 
-def draw_values(values: Array, dimensions: list[Dimension], title: str, label: str) -> Any:
+def draw_values(
+    values: Array, dimensions: list[Dimension], title: str, label: str, **style: Any
+) -> Any:
     """Draw values over one or two dimensions.
 
     Parameters
@@ -40,6 +42,8 @@ def draw_values(values: Array, dimensions: list[Dimension], title: str, label: s
         One for each axis: of two, the first runs upwards, the second to the right.
     title, label : str
         The dataset, and its quantity and units.
+    **style
+        For matplotlib's ``imshow`` or ``plot``.
 
     Returns
     -------
@@ -52,10 +56,10 @@ def draw_values(values: Array, dimensions: list[Dimension], title: str, label: s
         If matplotlib is not installed.
     """
     draw = _draw_map if len(dimensions) == 2 else _draw_curve
-    return _draw_parts(values, title, label, partial(draw, dimensions))
+    return _draw_parts(values, title, label, partial(draw, dimensions, style=style))
 
 
-def draw_points(values: Array, table: list[Dimension], title: str, label: str) -> Any:
+def draw_points(values: Array, table: list[Dimension], title: str, label: str, **style: Any) -> Any:
     """Draw single values at positions that make no grid.
 
     Parameters
@@ -66,6 +70,8 @@ def draw_points(values: Array, table: list[Dimension], title: str, label: str) -
         makes a curve.
     title, label : str
         The dataset, and its quantity and units.
+    **style
+        For matplotlib's ``scatter`` or ``plot``.
 
     Returns
     -------
@@ -73,7 +79,7 @@ def draw_points(values: Array, table: list[Dimension], title: str, label: str) -
     axes : matplotlib.axes.Axes, or an array of them
     """
     draw = _draw_cloud if len(table) > 1 else _draw_curve
-    return _draw_parts(values, title, label, partial(draw, table))
+    return _draw_parts(values, title, label, partial(draw, table, style=style))
 
 
 def _draw_parts(
@@ -97,18 +103,22 @@ def _part_label(name: str, label: str) -> str:
     return "Phase (rad)" if name == "Phase" else label
 
 
-def _draw_curve(dimensions: list[Dimension], axis: Any, values: Array, label: str) -> None:
+def _draw_curve(
+    dimensions: list[Dimension], axis: Any, values: Array, label: str, style: dict[str, Any]
+) -> None:
     power = _exponent(dimensions[0].values)
-    axis.plot(dimensions[0].values / 10**power, values, ".-" if values.size < 64 else "-")
+    dots = {"marker": "."} if values.size < 64 else {}
+    axis.plot(dimensions[0].values / 10**power, values, **{**dots, **style})
     axis.set_xlabel(_axis_label(dimensions[0], power))
     axis.set_ylabel(label)
 
 
-def _draw_map(dimensions: list[Dimension], axis: Any, values: Array, label: str) -> None:
+def _draw_map(
+    dimensions: list[Dimension], axis: Any, values: Array, label: str, style: dict[str, Any]
+) -> None:
     upwards, rightwards = dimensions
-    image = axis.imshow(
-        values.astype(np.float64), origin="lower", aspect=_aspect(upwards, rightwards)
-    )
+    shape = {"origin": "lower", "aspect": _aspect(upwards, rightwards)}
+    image = axis.imshow(values.astype(np.float64), **{**shape, **style})
     _draw_bar(axis, image, label)
     for dimension, set_ticks, set_label in (
         (rightwards, axis.set_xticks, axis.set_xlabel),
@@ -128,10 +138,12 @@ def _aspect(upwards: Dimension, rightwards: Dimension) -> str | float:
     return float(spans[0] / spans[1]) if same_kind and all(spans) else "auto"
 
 
-def _draw_cloud(dimensions: list[Dimension], axis: Any, values: Array, label: str) -> None:
+def _draw_cloud(
+    dimensions: list[Dimension], axis: Any, values: Array, label: str, style: dict[str, Any]
+) -> None:
     powers = [_exponent(dimension.values) for dimension in dimensions]
     right, up = (dim.values / 10**power for dim, power in zip(dimensions, powers, strict=True))
-    points = axis.scatter(right, up, c=values, s=12)
+    points = axis.scatter(right, up, c=values, **{"s": 12, **style})
     _draw_bar(axis, points, label)
     axis.set_xlabel(_axis_label(dimensions[0], powers[0]))
     axis.set_ylabel(_axis_label(dimensions[1], powers[1]))

@@ -259,7 +259,7 @@ class USIDataset(h5py.Dataset):  # type: ignore[misc]  # h5py has no types
         say(verbose, f"Dimensions left: {pos_dims} and {spec_dims}")
         return pos_dims, spec_dims
 
-    def plot(self, slice_dict: Any = None) -> Any:
+    def plot(self, slice_dict: Any = None, verbose: bool = False, **kwargs: Any) -> Any:
         """Draw a map, a spectrum or any other part of one or two dimensions.
 
         Parameters
@@ -267,6 +267,10 @@ class USIDataset(h5py.Dataset):  # type: ignore[misc]  # h5py has no types
         slice_dict : dict, optional
             As for :meth:`slice`; what it leaves should have one or two dimensions of more than one
             step. Positions that make no grid are drawn as points, each in its place.
+        verbose : bool, optional
+            Print what is drawn.
+        **kwargs
+            For matplotlib's ``imshow``, ``plot`` or ``scatter``: ``cmap``, ``vmin`` and the like.
 
         Returns
         -------
@@ -283,26 +287,26 @@ class USIDataset(h5py.Dataset):  # type: ignore[misc]  # h5py has no types
         """
         picks = checked_picks(slice_dict, self.n_dim_labels)
         if not self._positions.arrangement.is_grid:
-            return self.__plot_points(picks)
-        data, _ = self.slice(picks)
+            return self.__plot_points(picks, kwargs)
+        data, _ = self.slice(picks, verbose=verbose)
         left = [dim for side in self._get_dims_for_slice(picks) for dim in side if len(dim) > 1]
         if not 1 <= len(left) <= 2:
             names = [dim.name for dim in left]
             raise ValueError(f"a picture has one or two dimensions, slice those left: {names}")
-        return draw_values(data.squeeze(), left, self.name, self.data_descriptor)
+        return draw_values(data.squeeze(), left, self.name, self.data_descriptor, **kwargs)
 
     visualize = plot  # pyUSID's name for it
 
-    def __plot_points(self, picks: dict[str, Any]) -> Any:
+    def __plot_points(self, picks: dict[str, Any], style: dict[str, Any]) -> Any:
         rows, columns = self._get_pos_spec_slices(picks)
         data = read_crossing(self, rows, columns)
         if len(columns) == 1:
             points = self._positions.coordinates(self.h5_pos_vals, rows)
-            return draw_points(data[:, 0], points, self.name, self.data_descriptor)
+            return draw_points(data[:, 0], points, self.name, self.data_descriptor, **style)
         left = self._spectra.dimensions_left(self.h5_spec_vals, picks, self.__sort_dims)
         if len(rows) > 1 or len(left) > 1:
             raise ValueError("without a grid a picture has all positions or one spectrum: slice it")
-        return draw_values(data[0], left, self.name, self.data_descriptor)
+        return draw_values(data[0], left, self.name, self.data_descriptor, **style)
 
 
 def as_main(h5_dset: Any) -> Any:
