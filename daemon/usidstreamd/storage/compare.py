@@ -1,0 +1,32 @@
+"""The child of `comparison`: ``python -m usidstreamd.storage.compare FILE JOURNAL LEDGER``.
+
+Prints one line when it begins to look at the file, and one with the outcome as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from .comparison import BEGIN
+from .inspection import inspect
+from .ledger import replay
+from .record import OpenRecord
+
+
+def main(path: str, journal: str, ledger: str) -> None:
+    """Compare a file with a ledger."""
+    record, state = OpenRecord.read(Path(journal)), replay(Path(ledger))
+    _say(BEGIN)
+    _say(json.dumps(asdict(inspect(Path(path), record, state.chunks))))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
