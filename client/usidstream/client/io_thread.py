@@ -388,7 +388,7 @@ class IoThread:
             return
         if self._link.up:
             self._connection.send(wire.encode(wire.Bye()))
-        self._connection.close(CLOSE_LINGER_MS)
+        self._connection.close(CLOSE_LINGER_MS if self._link.up else 0)
         self._connection = None
 
     def _end(self, reason: UsidstreamError) -> None:
