@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .chunktable import ChunkTable, Entries
+from .chunktable import ChunkTable, unpack_entries
 from .coverage import PartialRanges
 from .errors import damaged_error
 from .files import publish
@@ -33,6 +31,7 @@ from .ledger_records import (
     decode,
     encode,
     encode_head,
+    packed_entries,
 )
 from .records import RecordFile, RecordReader
 
@@ -162,18 +161,18 @@ def replay(path: Path) -> LedgerState:
         ``file_damaged``: its first record is not whole, or a newer version's; a record that is
         whole says nothing sensible. ``storage_failed``: it cannot be read.
     """
-    state, pieces = LedgerState(), list[Entries]()
+    state, pieces = LedgerState(), list[bytes]()
     reader = RecordReader(path)
     try:
         records = iter(reader)
         check_head(next(records, b""))
         for payload in records:
-            record = decode(payload)
-            if isinstance(record, np.ndarray):
-                pieces.append(record)
+            if (packed := packed_entries(payload)) is not None:
+                pieces.append(packed)  # by the million: nothing is made of each
                 state.is_closed = False
             else:
-                state.take(record)
+                state.take(decode(payload))
+        state.chunks = ChunkTable([unpack_entries(b"".join(pieces))])
     except (KeyError, TypeError, ValueError) as error:  # FramingError is a ValueError
         raise damaged_error(
             path,
@@ -181,6 +180,5 @@ def replay(path: Path) -> LedgerState:
             "Keep the scan's file and journal; 'usidstreamd recover' on a copy of the file alone "
             "saves what HDF5 can read.",
         ) from error
-    state.chunks = ChunkTable(pieces)
     state.good_bytes, state.cut_bytes = reader.good_bytes, reader.cut_bytes
     return state

@@ -14,7 +14,7 @@ import numpy as np
 
 from usidstream.wire import Frame, pack_layout, unpack_layout
 
-from .chunktable import ChunkAddress, ChunkTable, Entries, pack_addresses, unpack_entries
+from .chunktable import ChunkAddress, ChunkTable, pack_addresses
 from .coverage import PartialRanges, Ranges
 from .framing import FramingError, pack, unpack
 
@@ -117,10 +117,13 @@ def encode_head() -> bytes:
     return _MAP + pack({"t": "ledger", "version": LEDGER_VERSION})
 
 
-def decode(payload: bytes) -> Record | Entries:
-    """Return a record, of chunks their entries; raise ValueError, KeyError or TypeError if none."""
-    if payload[:1] == _CHUNKS:
-        return unpack_entries(memoryview(payload)[1:])
+def packed_entries(payload: bytes) -> bytes | None:
+    """Return the entries of a record of chunks as they stand in it, ``None`` for any other."""
+    return payload[1:] if payload.startswith(_CHUNKS) else None
+
+
+def decode(payload: bytes) -> Record:
+    """Return any other record; raise ValueError, KeyError or TypeError if it is none."""
     told = unpack(payload[1:])
     if payload[:1] != _MAP or told["t"] not in _KINDS:
         raise FramingError(f"a record of kind {payload[:1]!r} is not known")
