@@ -130,6 +130,7 @@ class Retention:
         self._next += 1
         self._sent_bytes += entry.nbytes
         self._highest = max(self._highest, seq)
+        entry.again = entry.again or entry.sent
         entry.sent = True
         return seq, entry
 

@@ -426,9 +426,8 @@ class Delivery:
             self.kept.drop(entry)
             self._remember(error)
         elif error.retryable and entry.retries < MAX_BLOCK_RETRIES:
-            # Nothing of a damaged block was stored; of any other that is not sure.
-            again = entry.again or error.code != "bad_checksum"
-            self.kept.resubmit(entry, payload, again=again)
+            # Another copy may have arrived meanwhile, if the first was asked for again.
+            self.kept.resubmit(entry, payload, again=True)
         else:
             self._on_refused_block(entry, payload, error)
 
