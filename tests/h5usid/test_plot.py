@@ -118,6 +118,15 @@ def test_small_values_are_shown_with_their_power_of_ten(h5_file):
     assert axis.get_aspect() == pytest.approx(3)
 
 
+def test_ticks_close_together_have_more_decimals(h5_file):
+    dims = [usid.Dimension("X", "um", np.linspace(0, 0.06, 5)), usid.Dimension("Y", "um", 3)]
+    h5_main = usid.write_main_dataset(
+        h5_file, np.ones((15, 1)), "Raw", "Height", "m", dims, usid.Dimension("None", "", 1)
+    )
+    _, axis = h5_main.plot()
+    assert texts(axis.get_xticklabels()) == [0, 0.015, 0.03, 0.045, 0.06]
+
+
 def test_positions_without_a_grid_are_drawn_as_points(tmp_path):
     with h5py.File(spiral(tmp_path / "spiral.h5"), "r") as file:
         h5_main = usid.USIDataset(file["Raw_Data"])

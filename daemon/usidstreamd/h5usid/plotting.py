@@ -126,9 +126,15 @@ def _draw_map(
     ):
         power = _exponent(dimension.values)
         steps = np.unique(np.linspace(0, len(dimension) - 1, _MOST_TICKS).round().astype(int))
-        texts = [f"{value:g}" for value in (dimension.values[steps] / 10**power).round(2)]
-        set_ticks(steps, texts)
+        set_ticks(steps, _tick_texts(dimension.values[steps] / 10**power))
         set_label(_axis_label(dimension, power))
+
+
+def _tick_texts(values: Array) -> list[str]:
+    """Write values with two decimals, or more where they lie closer together."""
+    step = np.ptp(values) / _MOST_TICKS
+    decimals = max(2, 1 - math.floor(math.log10(step))) if step > 0 else 2
+    return [f"{value:g}" for value in values.round(decimals)]
 
 
 def _aspect(upwards: Dimension, rightwards: Dimension) -> str | float:
