@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from .checksum import crc32
 from .errors import StorageError, storage_error, sync_error
@@ -67,13 +67,13 @@ class RecordReader:
         except OSError as error:
             raise storage_error("read", self._path, error) from error
 
-    def _next(self, header: bytes, file: object) -> bytes | None:
+    def _next(self, header: bytes, file: BinaryIO) -> bytes | None:
         if len(header) < HEADER.size:
             return None
         length, crc = HEADER.unpack(header)
         if length > self.cut_bytes - HEADER.size:  # a length that is damaged asks for no memory
             return None
-        payload: bytes = file.read(length)  # type: ignore[attr-defined]
+        payload = file.read(length)
         good = crc32(payload, crc32(header[:4])) == crc
         return payload if good and len(payload) == length else None
 
