@@ -1,9 +1,10 @@
 """The format layer against pyUSID: time and peak memory on grids of growing size.
 
 Run as a script: ``python tests/benchmarks/bench_h5usid.py [--json] [--repeat 3] [GRID ...]``, where
-a grid is ``512x512x8``: rows, columns, spectroscopic steps. Every measurement runs in a process of
-its own, ours and theirs in turn; times are medians, memory is the peak of the whole process. Mains
-are empty: what is measured is what the format costs, not the data. Not part of the tests.
+a grid is ``512x512x8``: rows, columns, spectroscopic steps. Creating and reading run in processes
+of their own, ours and theirs in turn; times are medians, memory is the peak of the whole process so
+far, of which the array of a map is a part. Mains are empty: what is measured is what the format
+costs, not the data. Not part of the tests.
 """
 
 # ruff: noqa: T201 - a script prints
@@ -38,7 +39,7 @@ def load(package):
 
 
 def create(package, path, rows, columns, steps):
-    """Create the empty main of a grid and return the seconds that it took."""
+    """Create the empty main of a grid; return its seconds and the peak memory."""
     import h5py
     import numpy as np
 
@@ -61,27 +62,26 @@ def create(package, path, rows, columns, steps):
             chunks=(4096, steps),
             compression="gzip",
         )
-    return {"create_s": time.perf_counter() - began}
+    return {"create_s": time.perf_counter() - began, "create_MiB": peak_mib()}
 
 
 def read(package, path, rows, columns, steps):
-    """Open the main of a grid, read one spectrum and one map; return the seconds of each."""
+    """Open the main of a grid, read a spectrum and a map; return the seconds and peak of each."""
     import h5py
 
-    usid = load(package)
-    with h5py.File(path, "r") as file:
+    usid, took = load(package), {}
+
+    def measured(name, action):
         began = time.perf_counter()
-        h5_main = usid.USIDataset(file["Raw_Data"])
-        opened = time.perf_counter()
-        h5_main.slice({"Rows": rows // 2, "Cols": columns // 3})
-        row_read = time.perf_counter()
-        h5_main.slice({"Bias": steps // 2})
-        map_read = time.perf_counter()
-    return {
-        "open_s": opened - began,
-        "row_s": row_read - opened,
-        "map_s": map_read - row_read,
-    }
+        result = action()
+        took.update({f"{name}_s": time.perf_counter() - began, f"{name}_MiB": peak_mib()})
+        return result
+
+    with h5py.File(path, "r") as file:
+        h5_main = measured("open", lambda: usid.USIDataset(file["Raw_Data"]))
+        measured("row", lambda: h5_main.slice({"Rows": rows // 2, "Cols": columns // 3}))
+        measured("map", lambda: h5_main.slice({"Bias": steps // 2}))
+    return took
 
 
 def peak_mib():
@@ -98,8 +98,7 @@ def peak_mib():
 def measure_here(step, package, path, grid):
     """Run one step in this process and print what it took."""
     sizes = [int(size) for size in grid.split("x")]
-    took = {"create": create, "read": read}[step](package, path, *sizes)
-    print(json.dumps({**took, f"{step}_MiB": peak_mib()}))
+    print(json.dumps({"create": create, "read": read}[step](package, path, *sizes)))
 
 
 def measure(step, package, path, grid):

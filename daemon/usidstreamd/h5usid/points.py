@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,7 +33,7 @@ def read_crossing(h5_dset: Any, rows: Array | slice, columns: Array | slice) -> 
     """
     rows, columns = _as_slice(rows), _as_slice(columns)
     if isinstance(rows, slice) and isinstance(columns, slice):
-        return np.asarray(h5_dset[rows, columns])
+        return _read_block(h5_dset, rows, columns)
     row_numbers, column_numbers = _as_numbers(rows), _as_numbers(columns)
     picked = np.empty((len(row_numbers), len(column_numbers)), dtype=h5_dset.dtype)
     heights, widths = _band_shape(h5_dset)
@@ -43,6 +44,18 @@ def read_crossing(h5_dset: Any, rows: Array | slice, columns: Array | slice) -> 
             inside = np.ix_(top - top.min(), left - left.min())
             picked[np.ix_(row_band, column_band)] = block[inside]
     return picked
+
+
+def _read_block(h5_dset: Any, rows: slice, columns: slice) -> Array:
+    """Read a block band after band: HDF5 takes several kB for every chunk that a read touches."""
+    first, end, _ = rows.indices(h5_dset.shape[0])
+    block = np.empty((end - first, len(range(h5_dset.shape[1])[columns])), dtype=h5_dset.dtype)
+    height, _ = _band_shape(h5_dset)
+    bounds = [first, *range((first // height + 1) * height, end, height), end]
+    for start, stop in itertools.pairwise(bounds):
+        inside = np.s_[start - first : stop - first]
+        h5_dset.read_direct(block, np.s_[start:stop, columns], inside)
+    return block
 
 
 def _as_slice(numbers: Array | slice) -> Array | slice:
