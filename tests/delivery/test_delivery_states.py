@@ -431,3 +431,19 @@ def test_a_fatal_error_ends_it_for_good() -> None:
     delivery.receive(opened(), 0.0)
     delivery.link_up(100, 1.0)
     assert (delivery.state, taken(delivery, 1.0)) == (State.FAILED, [])
+
+
+def test_a_damaged_copy_of_what_is_there_already_is_still_refused_when_it_comes_whole() -> None:
+    delivery = streaming()
+    (seq,) = sent(delivery, block(5))
+    delivery.receive(error("bad_checksum", seq, retryable=True), 0.0)
+    assert [message.again for message in blocks(delivery)] == [False]
+
+
+def test_of_a_damaged_block_that_was_sent_twice_a_copy_may_be_there() -> None:
+    delivery = streaming()
+    (seq,) = sent(delivery, block(5))
+    delivery.receive(wire.Resend(scan=SCAN, seq=seq), 0.0)
+    assert [message.again for message in blocks(delivery)] == [True]
+    delivery.receive(error("bad_checksum", seq, retryable=True), 0.0)
+    assert [message.again for message in blocks(delivery)] == [True]

@@ -426,8 +426,9 @@ class Delivery:
             self.kept.drop(entry)
             self._remember(error)
         elif error.retryable and entry.retries < MAX_BLOCK_RETRIES:
-            # Another copy may have arrived meanwhile, if the first was asked for again.
-            self.kept.resubmit(entry, payload, again=True)
+            # Nothing of a damaged block was stored, unless another copy of it was sent.
+            again = entry.again or error.code != "bad_checksum"
+            self.kept.resubmit(entry, payload, again=again)
         else:
             self._on_refused_block(entry, payload, error)
 
