@@ -17,7 +17,7 @@ from support.feedfiles import differing_rows
 from usidstream import connect
 from usidstream.feeds import preset
 
-SIZE = (24, 24)
+SIZE = (32, 32)
 N = SIZE[0] * SIZE[1]
 FINISH_TIMEOUT_S = 60.0
 
@@ -70,7 +70,7 @@ def test_another_process_reads_along(daemon: Daemon) -> None:
         out, _ = process.communicate(timeout=FINISH_TIMEOUT_S)
         assert process.returncode == 0
     assert out.startswith(f"complete: {file}\n")
-    assert len(counts) > 3, f"rows appeared a few at a time, not {counts}"
+    assert len(counts) > 2, "rows appeared before all were there"
 
 
 def test_a_restart_of_the_daemon_costs_a_running_simulator_only_time(daemon: Daemon) -> None:
