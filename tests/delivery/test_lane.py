@@ -1,0 +1,182 @@
+"""Lanes: single pixels in, blocks out, every value where it belongs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usidstream import BlockError
+from usidstream.delivery import Lane, MainShape, Payload
+
+N = 64
+WIDE = MainShape("Wide", N, 4, np.dtype("<f4"))
+NARROW = MainShape("Narrow", N, 1, np.dtype("<f8"))
+
+
+def write(lane: Lane, row: int, spectra: dict[str, Any]) -> list[Payload]:
+    """What a channel does for a pixel, without limits or coverage."""
+    sent: list[Payload] = []
+    if row == lane.next_row:
+        if lane.count == 1:
+            lane.put(spectra[lane.mains[0].name])
+        else:
+            lane.put_all(spectra)
+    else:
+        if lane.used and not lane.takes(row):
+            sent = lane.take()
+        if not lane.used:
+            lane.begin(row, N)
+        lane.place(row, spectra)
+    return sent + lane.take() if lane.full else sent
+
+
+def place(blocks: list[Payload], main: MainShape) -> dict[int, list[float]]:
+    rows: dict[int, list[float]] = {}
+    for block in blocks:
+        if block.main != main.name:
+            continue
+        data = np.frombuffer(block.data, dtype=main.dtype).reshape(block.rows, block.cols)
+        for row, values in zip(block.row_numbers().tolist(), data.tolist(), strict=True):
+            assert row not in rows, "a row is sent twice"
+            rows[row] = values
+    return rows
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, N - 1), st.integers(1, 20)), max_size=12),
+    st.sampled_from([16, 64, 1000]),
+    st.sampled_from([(WIDE,), (NARROW,), (WIDE, NARROW)]),
+)
+def test_runs_in_any_order_come_out_as_they_went_in(
+    runs: list[tuple[int, int]], max_bytes: int, mains: tuple[MainShape, ...]
+) -> None:
+    lane = Lane(mains, max_bytes)
+    sent: list[Payload] = []
+    expected: dict[int, list[float]] = {}
+    for start, length in runs:
+        for row in range(start, min(start + length, N)):
+            if row in expected:
+                continue
+            expected[row] = [float(row)] * 4
+            spectra = {"Wide": np.full(4, row, "f4"), "Narrow": float(row)}
+            sent += write(lane, row, {main.name: spectra[main.name] for main in mains})
+    sent += lane.take()
+    for main in mains:
+        assert place(sent, main) == {row: v[: main.n_cols] for row, v in expected.items()}
+    assert all(block.single and block.rows <= lane.capacity for block in sent)
+
+
+def test_a_raster_needs_no_row_numbers() -> None:
+    lane = Lane([WIDE], 160)
+    sent = [b for row in range(N) for b in write(lane, row, {"Wide": np.zeros(4, "f4")})]
+    assert [(b.row, b.rows, b.numbers) for b in sent] == [(r, 10, None) for r in range(0, 60, 10)]
+    assert lane.used == 4
+
+
+def test_a_row_that_comes_twice_stands_in_another_block() -> None:
+    """So that the daemon can refuse the second one alone."""
+    lane = Lane([WIDE])
+    for row in (5, 6, 5):
+        sent = write(lane, row, {"Wide": np.full(4, row, "f4")})
+    assert [b.row_numbers().tolist() for b in sent] == [[5, 6]]
+    for row in (9, 7, 9):
+        sent = write(lane, row, {"Wide": np.full(4, row, "f4")})
+    assert [b.row_numbers().tolist() for b in sent] == [[5, 9, 7]]
+
+
+def test_a_long_run_is_not_mixed_with_others() -> None:
+    main = MainShape("Wide", N, 1024, np.dtype("<f4"))
+    lane = Lane([main])
+    for row in range(4):
+        write(lane, row, {"Wide": np.zeros(1024, "f4")})
+    assert not lane.takes(20), "16 KiB in a row go on their own"
+    assert lane.takes(4)
+
+
+def test_the_fast_path_ends_where_something_must_be_looked_at() -> None:
+    lane = Lane([WIDE])
+    lane.begin(10, 12)
+    lane.place(10, {"Wide": np.zeros(4, "f4")})
+    assert lane.next_row == 11
+    lane.put(np.zeros(4, "f4"))
+    assert lane.next_row is None
+    assert lane.used == 2
+
+
+@pytest.mark.parametrize(
+    "values", [np.zeros(3, "f4"), np.zeros(4, "c8"), 1.0, None, "abcd", np.zeros((2, 4), "f4")]
+)
+def test_what_does_not_fit_leaves_the_block_as_it_was(values: Any) -> None:
+    lane = Lane([WIDE])
+    write(lane, 3, {"Wide": np.ones(4, "f4")})
+    with pytest.raises(BlockError, match=r"row 4|main 'Wide'"):
+        write(lane, 4, {"Wide": values})
+    write(lane, 4, {"Wide": np.full(4, 2, "f4")})
+    assert place(lane.take(), WIDE) == {3: [1.0] * 4, 4: [2.0] * 4}
+
+
+def test_of_several_mains_all_take_a_pixel_or_none() -> None:
+    lane = Lane([NARROW, WIDE])
+    good = {"Narrow": 1.0, "Wide": np.ones(4, "f4")}
+    write(lane, 0, good)
+    with pytest.raises(BlockError):
+        write(lane, 1, {"Narrow": 7.0, "Wide": np.ones(5, "f4")})
+    with pytest.raises(KeyError):
+        write(lane, 1, {"Narrow": 7.0})
+    write(lane, 1, good)
+    assert place(lane.take(), NARROW) == {0: [1.0], 1: [1.0]}
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u2", "i8", "f2", "f4", "f8", "c8", "c16", "f4,i2"])
+@pytest.mark.parametrize("cols", [1, 3])
+def test_every_kind_of_number_takes_both_paths(dtype: str, cols: int) -> None:
+    """Also types that a memoryview cannot hold, and types that say their byte order."""
+    kind = np.dtype(dtype).newbyteorder("<")
+    main = MainShape("Any", N, cols, kind)
+    lane = Lane([main])
+    data = np.zeros((5, cols), dtype=kind)
+    data.view("u1")[:] = np.arange(data.nbytes).reshape(5, -1) % 60
+    sent = [b for row in range(5) for b in write(lane, row, {"Any": data[row]})] + lane.take()
+    assert b"".join(bytes(block.data) for block in sent) == data.tobytes()
+
+
+@pytest.mark.parametrize("value", [1, 2.5, np.float32(2.5), np.int16(3), np.array(4.0), [5], True])
+def test_a_single_element_may_be_any_number(value: Any) -> None:
+    lane = Lane([NARROW])
+    for row in (0, 1):
+        write(lane, row, {"Narrow": value})
+    expected = float(np.asarray(value).reshape(-1)[0])
+    assert place(lane.take(), NARROW) == {0: [expected], 1: [expected]}
+
+
+def test_the_staging_buffer_is_free_again_at_once() -> None:
+    lane = Lane([WIDE])
+    write(lane, 0, {"Wide": np.ones(4, "f4")})
+    [first] = lane.take()
+    write(lane, 1, {"Wide": np.full(4, 9, "f4")})
+    assert np.frombuffer(first.data, "<f4").tolist() == [1.0] * 4
+
+
+def test_a_block_lingers_from_one_tick_to_the_next() -> None:
+    lane = Lane([WIDE])
+    assert not lane.lingers()
+    write(lane, 0, {"Wide": np.zeros(4, "f4")})
+    assert not lane.lingers(), "it may have been opened just now"
+    assert lane.lingers()
+    lane.take()
+    write(lane, 1, {"Wide": np.zeros(4, "f4")})
+    assert not lane.lingers(), "this is another block"
+
+
+def test_blocks_are_bounded() -> None:
+    many = 10**7
+    assert Lane([MainShape("A", many, 1, np.dtype("u1"))]).capacity == 16384
+    assert Lane([MainShape("A", many, 2, np.dtype("u1"))]).capacity == 4096
+    assert Lane([MainShape("A", many, 256, np.dtype("f4"))]).capacity == 256
+    assert Lane([MainShape("A", many, 10**6, np.dtype("f4"))]).capacity == 1
+    lane = Lane([MainShape("A", many, 256, np.dtype("f4"))], max_bytes=2048)
+    assert (lane.capacity, lane.nbytes) == (2, 2 * (1024 + 8))
