@@ -189,6 +189,19 @@ def test_regions_follow_to_a_dataset_of_the_same_shape(h5_raw, other_file):
         assert "even_rows" not in h5_dest.attrs
 
 
+def test_regions_of_other_datasets_are_left_out(h5_file):
+    h5_source, h5_other = (h5_file.create_dataset(name, data=[1, 2, 3]) for name in ("a", "b"))
+    h5_source.attrs["other"] = h5_other.regionref[:2]
+    h5_source.attrs["lost"] = h5_file.create_dataset("c", data=[1, 2, 3]).regionref[:2]
+    h5_source.attrs["null"] = h5py.h5r.RegionReference()
+    h5_source.attrs["own"] = h5_source.regionref[:2]
+    del h5_file["c"]
+    with pytest.warns(UserWarning, match="lost, null, other"):
+        usid.copy_attributes(h5_source, h5_other, skip_refs=False)
+    assert list(h5_other.attrs) == ["own"]
+    assert h5_other[h5_other.attrs["own"]].tolist() == [1, 2]
+
+
 def test_scales_stay_with_their_dataset(h5_file):
     h5_source = h5_file.create_dataset("source", data=np.zeros((2, 3)))
     h5_source.dims[0].attach_scale(h5_file.create_dataset("scale", data=[1, 2]))

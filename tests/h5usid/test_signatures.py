@@ -73,3 +73,12 @@ def test_modules_have_the_names_that_scripts_import():
 
     assert (Dimension, DimType) == (usid.Dimension, usid.write_utils.DimType)
     assert (SameDimension, USIDataset, get_attr) == (usid.Dimension, usid.USIDataset, usid.get_attr)
+    for name in usid.prov_utils.__all__:
+        assert getattr(usid.prov_utils, name) is getattr(usid, name)
+
+
+def test_provenance_has_the_names_of_sidpys_module(origins):
+    [*_, prov_utils] = origins[0]
+    functions = inspect.getmembers(prov_utils, inspect.isfunction)
+    own = [name for name, function in functions if function.__module__ == prov_utils.__name__]
+    assert own == usid.prov_utils.__all__

@@ -93,7 +93,11 @@ def _shares_regions(source: Any, key: str, dest: Any) -> bool:
     reference = source.attrs[key]
     if not (isinstance(reference, h5py.RegionReference) and isinstance(dest, h5py.Dataset)):
         return False
-    return bool(reference) and source.file[reference] == source and source.shape == dest.shape
+    try:
+        target = source.file[reference]
+    except (ValueError, KeyError):  # null, or its dataset was deleted
+        return False
+    return target == source and bool(source.shape == dest.shape)
 
 
 def _create_region(source: Any, key: str, dest: Any, name: str) -> None:
