@@ -13,12 +13,13 @@ from typing import Annotated, Any
 
 import typer
 
-from . import Scan, ScanLayout, connect, wire
+from . import Scan, connect, wire
 from .console import EXIT_FAULT, run_app
 from .errors import DeliveryError, LayoutError
 from .feeds import Summary, load_feed
 from .feeds.faults import FAULTS, Fault, parse_fault
 from .feeds.simulate import run as run_feed
+from .feeds.simulate import unit_name
 from .progress import show_progress
 
 DEFAULT_ENDPOINT = f"tcp://127.0.0.1:{wire.DEFAULT_DATA_PORT}"
@@ -116,7 +117,7 @@ def simulate(
         scan = client.open_scan(feed.layout, file=name, scan_id=scan_id)
         with (
             _sending(scan, quiet=as_json),
-            show_progress(name, _unit(feed.layout), quiet=as_json) as advance,
+            show_progress(name, unit_name(feed.layout), quiet=as_json) as advance,
         ):
             summary = run_feed(
                 scan,
@@ -240,18 +241,13 @@ def _summary_lines(scan: Scan, summary: Summary | None) -> Iterator[str]:
     seconds = max(summary.seconds, 1e-3)
     share = summary.done / summary.total
     yield (
-        f"{summary.done} {_unit(scan.layout)} in {seconds:.1f} s"
+        f"{summary.done} {unit_name(scan.layout)} in {seconds:.1f} s"
         f" ({summary.done / seconds:.0f} per second, {share * total / seconds / MB:.1f} MB/s)"
     )
     for title, counts in (("faults made", summary.faults), ("refused", summary.refused)):
         words = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
         if words:
             yield f"{title}: {words}"
-
-
-def _unit(layout: ScanLayout) -> str:
-    """Return what a simulated instrument counts."""
-    return "images" if all(main.order == "columns" for main in layout.mains) else "pixels"
 
 
 def _ranges_in_words(ranges: list[tuple[int, int]]) -> str:

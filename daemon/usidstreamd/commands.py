@@ -111,10 +111,11 @@ def _simulate_scan(
     endpoint: str, feed: Feed, name: str, rate: float | None
 ) -> usidstream.ScanResult:
     from usidstream.feeds.simulate import run as simulate
+    from usidstream.feeds.simulate import unit_name
 
     print(f"A daemon listens at {endpoint}; a simulated instrument sends a scan.", file=sys.stderr)
     with usidstream.connect(endpoint) as client, client.open_scan(feed.layout, "demo") as scan:
-        with show_progress(f"{name} scan", "pixels") as advance:
+        with show_progress(f"{name} scan", unit_name(feed.layout)) as advance:
             simulate(scan, feed, rate_per_s=rate, progress=advance)
         return scan.finish()
 

@@ -84,6 +84,12 @@ def test_a_layout_of_the_user_s_own(daemon: Daemon) -> None:
     assert not differing_rows(result["file"], load_feed(str(path)))
 
 
+def test_images_are_counted_as_images(daemon: Daemon) -> None:
+    done = usidstream(daemon, "simulate", "timeseries", "--size", "8x8x5")
+    assert done.stderr.splitlines()[-1] == "timeseries: 5 of 5 images"
+    assert "5 images in" in done.stdout
+
+
 def test_the_rate_holds_and_the_file_is_named(daemon: Daemon) -> None:
     result = simulate(daemon, "raman", "--size", "8x5", "--rate", 100, "--file", "slow")
     assert result["seconds"] >= 39 / 100, "pixel number k is not due before k / rate"

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..layout import MainLayout
+from ..layout import MainLayout, ScanLayout
 from .faults import FAULTS, Fault, FaultyScan, ScanLike, Writable
 from .feed import Feed
 from .orders import RowNumbers, visit
@@ -105,6 +105,11 @@ def run(
     drive = _Drive(scan, feed, faults, seed, stop or threading.Event())
     drive.go(order, Pacer(rate_per_s), block_units, _Told(progress))
     return drive.summary
+
+
+def unit_name(layout: ScanLayout) -> str:
+    """Return what a run counts: pixels, or images where all mains are filled by columns."""
+    return "images" if all(main.order == "columns" for main in layout.mains) else "pixels"
 
 
 class _Drive:
