@@ -158,6 +158,20 @@ def test_slices_in_two_dimensions(h5_old, n_dim, picks, index, lazy):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_a_square_part_lies_as_in_the_file(h5_old):
+    found, _ = h5_old.slice({"Y": 1, "Bias": slice(0, 5), "Cycle": 0}, ndim_form=False)
+    np.testing.assert_array_equal(found, h5_old[5:10, :5])
+
+
+def test_several_dimensions_may_have_one_step(h5_file):
+    dims = [Dimension(name, "V", 1) for name in ("Bias", "Cycle")]
+    pos_dims = [Dimension("X", "nm", 4), Dimension("Y", "nm", 5)]
+    data = np.arange(20.0)[:, None]
+    h5_main = usid.write_main_dataset(h5_file, data, "Raw", "Current", "A", pos_dims, dims)
+    assert h5_main.n_dim_labels == ["Y", "X", "Cycle", "Bias"]
+    np.testing.assert_array_equal(h5_main.get_n_dim_form(), data.reshape(5, 4, 1, 1))
+
+
 @pytest.mark.parametrize(
     ("picks", "error"),
     [
