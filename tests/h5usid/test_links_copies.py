@@ -208,6 +208,9 @@ def test_scales_stay_with_their_dataset(h5_file):
     h5_source.attrs["own"] = 1
     usid.copy_attributes(h5_source, h5_file)
     assert list(h5_file.attrs) == ["own"]
+    with pytest.warns(UserWarning, match="not copied.*DIMENSION_LIST"):
+        h5_new = usid.create_empty_dataset(h5_source, "f4", "new")
+    assert list(h5_new.attrs) == ["own"]
 
 
 def test_an_empty_duplicate_in_another_file_takes_its_ancillaries_along(h5_raw, other_file):

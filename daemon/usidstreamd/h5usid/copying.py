@@ -57,9 +57,8 @@ def copy_attributes(source: Any, dest: Any, skip_refs: bool = True, verbose: boo
     require_editable(dest, "dest")
     with all_or_nothing() as undo:
         creators = copied_attributes(source, dest, keep_refs=not skip_refs)
-        left_out = [key for key in source.attrs if key not in creators]
-        if left_out and not skip_refs:
-            warn(f"references not copied from {source.name}: {', '.join(left_out)}", stacklevel=2)
+        if not skip_refs:
+            warn_of_left_out(source, creators)
         create_attributes(dest, creators, undo)
         say(verbose, f"Copied attributes {list(creators)} from {source.name} to {dest.name}")
     return dest
@@ -75,6 +74,13 @@ def copied_attributes(source: Any, dest: Any, keep_refs: bool) -> Creators:
         elif keep_refs and kind is h5py.RegionReference and _shares_regions(source, key, dest):
             creators[key] = partial(_create_region, source, key, dest)
     return creators
+
+
+def warn_of_left_out(source: Any, creators: Creators) -> None:
+    """Warn of the references that mean nothing on another object, called by a public function."""
+    left_out = [key for key in source.attrs if key not in creators]
+    if left_out:
+        warn(f"references not copied from {source.name}: {', '.join(left_out)}", stacklevel=3)
 
 
 def _reference_kind(source: Any, key: str) -> type | None:

@@ -24,7 +24,7 @@ from .checks import (
     require_link_name,
 )
 from .conformity import main_faults
-from .copying import copied_attributes, copy_linked
+from .copying import copied_attributes, copy_linked, warn_of_left_out
 from .undo import Undo, all_or_nothing
 from .usi_dataset import as_main
 
@@ -85,6 +85,8 @@ def create_empty_dataset(  # noqa: PLR0917 - pyUSID fixes the signature
         creators = copied_attributes(source_dset, h5_dset, keep_refs=not skip_refs)
         if foreign and not skip_refs:
             creators |= copy_linked(source_dset, h5_dset, undo)
+        if not skip_refs:
+            warn_of_left_out(source_dset, creators)
         if not skip_refs and not main_faults(source_dset):
             creators |= new_attributes(h5_dset, book_keeping())
         creators |= new_attributes(h5_dset, new_attrs or {})
