@@ -206,13 +206,15 @@ def test_a_program_that_forgets_to_close_ends_and_loses_nothing(daemon: Daemon) 
 
 def test_a_program_whose_daemon_is_gone_ends_and_says_what_it_held(tmp_path: Path) -> None:
     code = FORGETFUL.replace("scan.write(", "input(); scan.write(")
-    with Daemon(tmp_path / "data") as daemon:
-        process = subprocess.Popen(
+    with (
+        Daemon(tmp_path / "data") as daemon,
+        subprocess.Popen(
             [sys.executable, "-c", code, daemon.endpoint, "ab" * 16],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )
+        ) as process,
+    ):
         wait_for(lambda: list(daemon.data_dir.glob("*.h5")), "the scan")
         daemon.stop()
         _, err = process.communicate("\n", timeout=SCRIPT_TIMEOUT_S)

@@ -58,7 +58,12 @@ class Daemon:
 
     def wait(self) -> int:
         assert self._process is not None
-        code = self._process.wait(STOP_TIMEOUT_S)
+        try:
+            code = self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # a test that fails leaves no process behind
+            self._process.wait(STOP_TIMEOUT_S)
+            raise
         self._drain.join(STOP_TIMEOUT_S)
         assert self._process.stdout is not None
         self._process.stdout.close()
