@@ -146,6 +146,11 @@ ERRORS: Mapping[str, ErrorSpec] = MappingProxyType(
             True,
         ),
         # the machine
+        "no_space_for_rebuild": ErrorSpec(
+            "There is no room to make a damaged file anew; nothing was changed.",
+            "Free space and open the scan again, or use usidstreamd recover --into DIR.",
+            True,
+        ),
         "no_space": ErrorSpec("The disk is full.", "Free space; the scan goes on by itself.", True),
         "storage_failed": ErrorSpec(
             "The file could not be written.",
