@@ -4,10 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.storing import SCAN_ID, layout_of, main_of
+import h5py
+import numpy as np
+
+from support.storing import SCAN_ID, complete, end, layout_of, main_of, random_data, suspend
 from usidstreamd.storage import DataDirectory, FinishedScans, OpenRecord
 from usidstreamd.storage.scan import OpenScan, conclude, ended_before
 
+DATA = random_data(layout_of(main_of()), "Raw_Data")
 _DYING = """
 import os, sys
 from pathlib import Path
@@ -33,13 +37,17 @@ scan = OpenScan.create(
     data_dir, "scan", layout, plans_for(layout), scan_id=SCAN_ID, created=CREATED
 )
 if phase == "end":
-    scan.commit({}, {"note": "of an earlier commit"})
+    plan = plans_for(layout)["Raw_Data"]
+    store(scan, "Raw_Data", chunks_of(random_data(layout, "Raw_Data"), plan, 0, 32))
     sys.addaudithook(die)
-    scan.finalise("incomplete", {}, FinishedScans(data_dir))
+    scan.journal.finalise(decision("incomplete", note="of the end"))
+    scan.journal.close(is_clean=False)
+    scan.commit({"Raw_Data": complete(0, 32)})
+    scan.finalise("incomplete", {"note": "of the end"}, FinishedScans(data_dir))
     print(step)
 else:
     print(step)
-    scan.close()
+    suspend(scan)
 """
 
 
@@ -75,16 +83,30 @@ def test_every_step_of_an_end(tmp_path):
     for data_dir in run_all(tmp_path, "end"):
         directory, finished = DataDirectory(data_dir), FinishedScans(data_dir)
         for record in directory.waiting():
-            result = ended_before(record)
-            assert result is not None
-            conclude(record, result, finished)
+            go_on_ending(record, finished)
         directory.close()
         result = finished.get(SCAN_ID)
         assert result is not None
-        assert (result.status, result.missing) == ("incomplete", {"Raw_Data": [(0, 64)]})
+        assert (result.status, result.missing) == ("incomplete", {"Raw_Data": [(32, 64)]})
         assert {path.name for path in data_dir.iterdir()} == {
             ".usidstream", Path(result.file).name,
         }  # fmt: skip
+        with h5py.File(result.file) as h5_file:
+            assert h5_file["Measurement_000"].attrs["note"] == "of the end"
+            assert np.array_equal(h5_file["Measurement_000/Raw_Data"][:32], DATA[:32])
+
+
+def go_on_ending(record, finished):
+    """End a scan as the next daemon does."""
+    result = ended_before(record, finished)
+    if result is not None:
+        conclude(record, result, finished)
+        return
+    scan = OpenScan.resume(record)
+    decided = scan.journal.state.finalise
+    assert (decided.status, decided.attrs) == ("incomplete", {"note": "of the end"})
+    scan.commit({"Raw_Data": complete(0, 32)})
+    end(scan, decided.status, finished, **decided.attrs)
 
 
 def what_is_left(data_dir):
@@ -98,6 +120,6 @@ def what_is_left(data_dir):
     assert isinstance(record, OpenRecord)
     assert record.layout == layout_of(main_of())
     scan = OpenScan.resume(record)
-    scan.commit({}, {})
-    scan.close()
+    scan.commit({})
+    suspend(scan)
     return "a scan"

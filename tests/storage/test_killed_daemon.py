@@ -1,15 +1,36 @@
-"""A process that dies with the file open: the file is recognised and never harmed."""
+"""A process that dies with the file open: exactly what was durable is there afterwards."""
 
 import signal
 import subprocess
 import sys
 
+import h5py
+import numpy as np
 import pytest
 
-from support.storing import layout_of, main_of
-from usidstreamd.storage import LiveFile, OpenRecord, StorageError, find_journals, superblock
+from support.storing import (
+    chunks_of,
+    complete,
+    end,
+    layout_of,
+    main_of,
+    plans_for,
+    random_data,
+    store,
+    suspend,
+)
+from usidstreamd.storage import (
+    FinishedScans,
+    LiveFile,
+    OpenRecord,
+    StorageError,
+    find_journals,
+    superblock,
+)
 from usidstreamd.storage.scan import OpenScan, ended_before
 
+LAYOUT = layout_of(main_of())
+DATA = random_data(LAYOUT, "Raw_Data")
 _WRITER = """
 import sys
 from pathlib import Path
@@ -21,8 +42,12 @@ plans = plans_for(layout)
 scan = OpenScan.create(
     Path(sys.argv[1]), "scan", layout, plans, scan_id=SCAN_ID, created=CREATED
 )
-scan.write("Raw_Data", chunks_of(random_data(layout, "Raw_Data"), plans["Raw_Data"]))
-scan.commit({"Raw_Data": complete(0, 64)}, {})
+data = random_data(layout, "Raw_Data")
+store(scan, "Raw_Data", chunks_of(data, plans["Raw_Data"], 0, 16))
+scan.commit({"Raw_Data": complete(0, 16)})
+store(scan, "Raw_Data", chunks_of(data, plans["Raw_Data"], 16, 32))  # HDF5 did not flush these
+scan.write("Raw_Data", chunks_of(data, plans["Raw_Data"], 32, 48), is_complete=True)
+scan.journal.commit([], [block_of(data, 50, 55)], {"drift": 1.5})
 print("written", flush=True)
 sys.stdin.read()
 """
@@ -48,17 +73,38 @@ def killed(tmp_path):
     return record
 
 
-def test_a_file_left_by_a_killed_daemon_is_refused_and_stays_as_it_is(killed):
+def test_hdf5_never_opens_it_as_it_was_left(killed, tmp_path):
     before = killed.path.read_bytes()
     assert superblock.consistency_flags(killed.path) == 5
-    for attempt in (
-        lambda: OpenScan.resume(killed),
-        lambda: ended_before(killed),
-        lambda: LiveFile.resume(killed.path, layout_of(main_of()), killed.scan_id),
-    ):
-        with pytest.raises(StorageError, match="not closed by its writer") as caught:
-            attempt()
-        assert caught.value.code == "file_damaged"
-        assert "Nothing was changed" in caught.value.hint
+    assert ended_before(killed, FinishedScans(tmp_path)) is None
+    with pytest.raises(StorageError, match="not closed by its writer") as caught:
+        LiveFile.resume(killed.path, LAYOUT, killed.scan_id)
+    assert caught.value.code == "file_damaged"
+    assert "Nothing was changed" in caught.value.hint
     assert killed.path.read_bytes() == before
-    assert killed.journal.is_dir()
+
+
+def test_it_is_recovered_with_exactly_what_was_durable(killed, tmp_path):
+    scan = OpenScan.resume(killed)
+    assert scan.coverage()["Raw_Data"].states.tolist() == [1] * 32 + [0] * 32
+    assert scan.coverage()["Raw_Data"].partial.tolist() == []
+    assert np.array_equal(scan.read_rect("Raw_Data", 0, 32, 0, 8), DATA[:32])
+    assert scan.journal.state.annotations == {"drift": 1.5}
+    (block,) = scan.replay()
+    assert (block.row, block.rows, bytes(block.data)) == (50, 5, DATA[50:55].tobytes())
+    store(scan, "Raw_Data", chunks_of(DATA, plans_for(LAYOUT)["Raw_Data"], 32, 64))
+    scan.commit({"Raw_Data": complete(0, 64)})
+    result = end(scan, "complete", FinishedScans(tmp_path), drift=1.5)
+    with h5py.File(result.file) as h5_file:
+        assert np.array_equal(h5_file["Measurement_000/Raw_Data"], DATA)
+        assert h5_file["Measurement_000"].attrs["recoveries"] == 1
+        assert h5_file["Measurement_000"].attrs["drift"] == 1.5
+    assert list(find_journals(tmp_path)) == []
+
+
+def test_a_second_resume_after_a_clean_end_recovers_nothing(killed):
+    suspend(OpenScan.resume(killed))
+    scan = OpenScan.resume(killed)
+    assert scan.journal.state.recoveries == 1
+    assert scan.coverage()["Raw_Data"].states.tolist() == [1] * 32 + [0] * 32
+    suspend(scan)

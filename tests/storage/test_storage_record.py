@@ -14,6 +14,7 @@ from usidstreamd.storage import (
     record,
     remove_unfinished,
 )
+from usidstreamd.storage.template import TEMPLATE_NAME
 
 LAYOUTS = {
     "plain": layout_of(main_of()),
@@ -65,7 +66,7 @@ def test_a_plugin_filters_options_stay_a_tuple(tmp_path):
 def test_the_data_directory_may_move(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()
-    make_record(old)
+    (make_record(old).journal / TEMPLATE_NAME).write_bytes(b"")
     old.rename(new)
     (found,) = find_journals(new)
     assert found.path == new / "s.h5"
@@ -119,6 +120,8 @@ def test_only_creations_that_never_ended_are_removed(tmp_path):
     (published.journal / record.CREATING_NAME).write_bytes(b"")
     published.path.write_bytes(b"")
     moved = make_record(tmp_path, file="moved.h5").journal
+    (moved / TEMPLATE_NAME).write_bytes(b"")
+    recorded = make_record(tmp_path, file="recorded.h5").journal
     foreign = tmp_path / "foreign.journal"
     foreign.mkdir()
     (foreign / "notes.txt").write_bytes(b"somebody's")
@@ -128,22 +131,10 @@ def test_only_creations_that_never_ended_are_removed(tmp_path):
         "published.h5",
         "moved.h5",
     }
-    assert remove_unfinished(tmp_path) == [begun, building]
+    assert remove_unfinished(tmp_path) == [begun, building, recorded]
     assert {path.name for path in tmp_path.iterdir()} == {
         "published.h5", "published.h5.journal", moved.name, "foreign.journal",
     }  # fmt: skip
-
-
-def test_annotations_come_back_with_their_kinds(tmp_path):
-    attrs = {"t": "x", "f": 1.5, "i": -3, "b": True, "l": ["a"], "v": np.arange(3, dtype="i4")}
-    assert record.read_annotations(tmp_path) == {}
-    record.write_annotations(tmp_path, attrs)
-    found = record.read_annotations(tmp_path)
-    assert np.array_equal(found.pop("v"), attrs.pop("v"))
-    assert found == attrs
-    assert {key: type(value) for key, value in found.items()} == {
-        key: type(value) for key, value in attrs.items()
-    }
 
 
 def test_a_journal_goes_with_its_record_last(tmp_path, monkeypatch):

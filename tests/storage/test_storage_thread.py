@@ -1,5 +1,6 @@
 import errno
 import threading
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -9,8 +10,10 @@ from support.storing import (
     CREATED,
     SCAN_ID,
     Events,
+    block_of,
     chunks_of,
     complete,
+    decision,
     layout_of,
     main_of,
     plans_for,
@@ -29,11 +32,14 @@ from usidstreamd.storage import (
     Resume,
     StorageFailed,
     StorageThread,
+    SyncError,
     TileWritten,
     WriteTile,
     find_journals,
     live,
     record,
+    scan_journal,
+    template,
     thread,
 )
 
@@ -43,43 +49,80 @@ DATA = random_data(LAYOUT, "Raw_Data")
 
 
 class Store:
-    """A storage thread with its events; the test ends when the thread has."""
+    """A storage thread with its events; its scan's journal is used as a journal thread does."""
 
     def __init__(self, data_dir):
         self.data_dir = data_dir
         self.events = Events()
         self.finished = FinishedScans(data_dir)
         self.thread = StorageThread(self.events.post, self.finished)
+        self.journal = None
 
     def create(self, file="scan", **more):
         command = Create(
             data_dir=self.data_dir, file=file, layout=more.get("layout", LAYOUT), plans=PLANS,
             scan_id=SCAN_ID, created=CREATED, token=1,
         )  # fmt: skip
-        self.thread.submit(command)
-        return self.events.next()
+        return self.ask(command)
+
+    def resume(self, **more):
+        return self.ask(Resume(record=only_journal(self.data_dir), **more))
 
     def ask(self, command):
         self.thread.submit(command)
-        return self.events.next()
+        event = self.events.next()
+        if isinstance(event, Ready):
+            self.journal = event.journal
+        return event
 
     def write(self, start, stop, token=None):
         chunks = chunks_of(DATA, PLANS["Raw_Data"], start, stop)
         return self.ask(WriteTile(main="Raw_Data", chunks=chunks, token=token))
 
+    def store(self, start, stop):
+        """Write rows and make them durable."""
+        self.journal.commit(self.write(start, stop).chunks, [], {})
+
     def commit(self, lo, hi, **more):
         return self.ask(Commit(updates={"Raw_Data": complete(lo, hi)}, **more))
+
+    def end(self, status="complete", token=None, **attrs):
+        """Record how the scan ends, then end it."""
+        self.journal.finalise(decision(status, **attrs))
+        self.journal.close(is_clean=False)
+        self.journal = None
+        return self.ask(Finalise(status=status, attrs=attrs, token=token))
+
+    def close(self, token=None):
+        """Close the file, and then the journal; what the file said is returned."""
+        closed = self.ask(Close(token=token))
+        assert self.thread.join(30)
+        if self.journal is not None:
+            self.journal.close(is_clean=isinstance(closed, Closed))
+            self.journal = None
+        return closed
 
     def has_ended(self):
         return self.thread.join(30)
 
 
 @pytest.fixture
-def store(tmp_path):
-    made = Store(tmp_path)
-    yield made
-    made.thread.submit(Close())
-    assert made.has_ended()
+def stores(tmp_path):
+    """Make one storage thread after the other in the same data directory."""
+    made = []
+
+    def make():
+        made.append(Store(tmp_path))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def store(stores):
+    return stores()
 
 
 def only_journal(tmp_path):
@@ -100,13 +143,26 @@ def fail_with(number):
 def test_a_scan_from_its_opening_to_its_end(store, tmp_path):
     ready = store.create()
     assert isinstance(ready, Ready)
-    assert (ready.token, ready.resumed, ready.coverage) == (1, False, {})
+    assert (ready.token, ready.resumed, ready.decision) == (1, False, None)
+    assert ready.coverage["Raw_Data"].states.tolist() == [0] * 64
+    assert (ready.annotations, list(ready.replay)) == ({}, [])
     assert ready.record.path.name.startswith("scan_")
     assert ready.record.path.exists()
     assert only_journal(tmp_path).scan_id == SCAN_ID
-    assert store.write(0, 64, token=2) == TileWritten(token=2)
-    assert store.commit(0, 64, attrs={"a": 1, "b": 2}, token=3) == Committed(token=3)
-    done = store.ask(Finalise(status="complete", attrs={"b": 3}, token=4))
+    written = store.write(0, 64, token=2)
+    assert isinstance(written, TileWritten)
+    assert written.token == 2
+    expected = chunks_of(DATA, PLANS["Raw_Data"])
+    assert [(a.main, a.row, a.col) for a in written.chunks] == [
+        (0, row, col) for row, col, _payload in expected
+    ]
+    content = ready.record.path.read_bytes()
+    assert [content[a.offset : a.offset + a.nbytes] for a in written.chunks] == [
+        payload for _row, _col, payload in expected
+    ]
+    store.journal.commit(written.chunks, [], {})
+    assert store.commit(0, 64, token=3) == Committed(token=3)
+    done = store.end("complete", token=4, a=1, b=3)
     assert isinstance(done, Finalised)
     assert done.token == 4
     assert store.has_ended()
@@ -121,29 +177,47 @@ def test_a_scan_from_its_opening_to_its_end(store, tmp_path):
         assert h5_file["Measurement_000"].attrs["b"] == 3
 
 
-def test_a_closed_scan_is_resumed_by_the_next_thread(store, tmp_path):
+def test_a_closed_scan_is_resumed_by_the_next_thread(store, stores, tmp_path):
     store.create()
-    store.write(0, 32)
-    store.commit(0, 32, attrs={"drift": 1.5})
-    assert store.ask(Close(token=5)) == Closed(token=5)
-    assert store.has_ended()
+    store.store(0, 32)
+    store.journal.commit([], [block_of(DATA, 40, 43)], {"drift": 1.5})
+    store.commit(0, 32)
+    assert store.close(token=5) == Closed(token=5)
     (only_journal(tmp_path).journal / "scratch-0").write_bytes(b"of a killed daemon")
 
-    again = Store(tmp_path)
-    ready = again.ask(Resume(record=only_journal(tmp_path), token=6))
+    again = stores()
+    ready = again.resume(token=6)
     assert isinstance(ready, Ready)
     assert (ready.token, ready.resumed, ready.annotations) == (6, True, {"drift": 1.5})
+    assert ready.decision is None
     assert dict(ready.record.plans) == PLANS
     assert ready.coverage["Raw_Data"].states.tolist() == [1] * 32 + [0] * 32
+    assert [bytes(block.data) for block in ready.replay] == [DATA[40:43].tobytes()]
     assert not (ready.record.journal / "scratch-0").exists()
     assert np.array_equal(again.thread.fetch("Raw_Data", 5, 40, 1, 6)[:27], DATA[5:32, 1:7])
-    again.write(32, 64)
-    again.commit(32, 64, attrs={"speed": 2})
-    done = again.ask(Finalise(status="complete"))
+    again.store(32, 64)
+    again.commit(32, 64)
+    done = again.end("complete", drift=1.5, speed=2)
     with h5py.File(done.result.file) as h5_file:
         assert np.array_equal(h5_file["Measurement_000/Raw_Data"], DATA)
         assert h5_file["Measurement_000"].attrs["drift"] == 1.5
         assert h5_file["Measurement_000"].attrs["speed"] == 2
+        assert h5_file["Measurement_000"].attrs["recoveries"] == 0
+
+
+def test_coverage_is_the_ledgers_whatever_was_shown(store, stores):
+    """Incomplete chunks do not count, nor what the file was told before its chunks were durable."""
+    store.create()
+    store.store(0, 16)
+    chunks = chunks_of(DATA, PLANS["Raw_Data"], 16, 32)
+    tile = store.ask(WriteTile(main="Raw_Data", chunks=chunks, is_complete=False))
+    store.journal.commit(tile.chunks, [], {})
+    store.write(32, 48)
+    store.commit(0, 48)
+    store.close()
+    ready = stores().resume()
+    assert ready.coverage["Raw_Data"].states.tolist() == [1] * 16 + [0] * 48
+    assert ready.coverage["Raw_Data"].partial.tolist() == []
 
 
 def test_commands_are_done_in_their_order(store):
@@ -159,19 +233,19 @@ def test_commands_are_done_in_their_order(store):
     assert kinds == [TileWritten, Committed] * 4 + [Finalised]
 
 
-def test_a_finish_cut_short_is_ended_by_the_resume(store, tmp_path, monkeypatch):
+def test_a_finish_cut_short_is_ended_by_the_resume(store, stores, tmp_path, monkeypatch):
     """The daemon ended after the file was finalised and before its result was remembered."""
     store.create()
-    store.write(0, 16)
+    store.store(0, 16)
     store.commit(0, 16)
     monkeypatch.setattr(FinishedScans, "remember", fail_with(errno.EIO))
-    assert isinstance(store.ask(Finalise(status="incomplete")), StorageFailed)
-    store.ask(Close())
+    assert isinstance(store.end("incomplete"), StorageFailed)
+    store.close()
     monkeypatch.undo()
     before = only_journal(tmp_path).path.read_bytes()
 
-    again = Store(tmp_path)
-    done = again.ask(Resume(record=only_journal(tmp_path), token=6))
+    again = stores()
+    done = again.resume(token=6)
     assert isinstance(done, Finalised)
     assert (done.token, done.result.status) == (6, "incomplete")
     assert done.result.missing == {"Raw_Data": [(16, 64)]}
@@ -179,6 +253,33 @@ def test_a_finish_cut_short_is_ended_by_the_resume(store, tmp_path, monkeypatch)
     assert again.finished.get(SCAN_ID) == done.result
     assert list(find_journals(tmp_path)) == []
     assert (tmp_path / done.result.file).read_bytes() == before
+
+
+def test_a_journal_that_was_half_removed_goes_with_the_resume(store, stores, tmp_path, monkeypatch):
+    store.create()
+    store.store(0, 64)
+    store.commit(0, 64)
+    removed = []
+    unlink = Path.unlink
+
+    def unlink_some(path, **more):
+        if path.name == record.RECORD_NAME:
+            raise OSError(errno.EIO, "injected")
+        removed.append(path.name)
+        unlink(path, **more)
+
+    monkeypatch.setattr(Path, "unlink", unlink_some)
+    assert isinstance(store.end("complete"), StorageFailed)
+    store.close()
+    monkeypatch.undo()
+    assert "ledger" in removed
+    assert [path.name for path in only_journal(tmp_path).journal.iterdir()] == ["open"]
+
+    again = stores()
+    done = again.resume()
+    assert isinstance(done, Finalised)
+    assert done.result == again.finished.get(SCAN_ID)
+    assert list(find_journals(tmp_path)) == []
 
 
 # ---------------------------------------------------------------- failures
@@ -191,7 +292,9 @@ def test_a_finish_cut_short_is_ended_by_the_resume(store, tmp_path, monkeypatch)
         (live, "publish_new"),
         (live, "sync_file"),
         (live.structure, "build"),
+        (template, "sync_file"),
         (live, "_open_for_writing"),
+        (scan_journal, "_open_for_sync"),
     ],
 )
 def test_a_failed_creation_leaves_nothing_behind(tmp_path, monkeypatch, module, step):
@@ -212,11 +315,10 @@ def test_a_bad_name_leaves_nothing_behind(tmp_path):
     assert store.has_ended()
 
 
-def test_an_existing_file_of_the_name_stays(store, tmp_path):
+def test_an_existing_file_of_the_name_stays(store, stores, tmp_path):
     path = store.create().record.path
-    store.ask(Close())
-    other = Store(tmp_path)
-    assert isinstance(other.create(), StorageFailed)
+    store.close()
+    assert isinstance(stores().create(), StorageFailed)
     assert only_journal(tmp_path).path == path
     assert path.exists()
 
@@ -224,9 +326,9 @@ def test_an_existing_file_of_the_name_stays(store, tmp_path):
 @pytest.mark.parametrize(
     ("number", "code"), [(errno.ENOSPC, "no_space"), (errno.EIO, "storage_failed")]
 )
-def test_after_a_failed_write_nothing_is_reported_done(store, tmp_path, monkeypatch, number, code):
+def test_after_a_failed_write_nothing_is_reported_done(store, stores, monkeypatch, number, code):
     store.create()
-    store.write(0, 16)
+    store.store(0, 16)
     store.commit(0, 16)
     monkeypatch.setattr(live.LiveMain, "write_chunk", fail_with(number))
     failed = store.write(16, 32, token=7)
@@ -240,67 +342,106 @@ def test_after_a_failed_write_nothing_is_reported_done(store, tmp_path, monkeypa
     ):
         assert isinstance(answer, StorageFailed)
         assert answer.error is failed.error
-    # what was committed can be gone on with
-    assert isinstance(store.ask(Close()), Closed)
-    ready = Store(tmp_path).ask(Resume(record=only_journal(tmp_path)))
+    # what was durable can be gone on with
+    assert isinstance(store.close(), Closed)
+    ready = stores().resume()
     assert ready.coverage["Raw_Data"].states.tolist() == [1] * 16 + [0] * 48
 
 
+def holds_exactly(again, ready, n_rows, *, recoveries):
+    """Assert that a recovered scan holds its first rows, and go on with it to its end."""
+    assert isinstance(ready, Ready), ready
+    states = ready.coverage["Raw_Data"].states
+    assert states.tolist() == [1] * n_rows + [0] * (64 - n_rows)
+    found = again.thread.fetch("Raw_Data", 0, 64, 0, 8)
+    assert np.array_equal(found[:n_rows], DATA[:n_rows])
+    again.store(n_rows, 64)
+    again.commit(0, 64)
+    done = again.end("complete")
+    with h5py.File(done.result.file) as h5_file:
+        assert np.array_equal(h5_file["Measurement_000/Raw_Data"], DATA)
+        assert h5_file["Measurement_000"].attrs["recoveries"] == recoveries
+    assert {path.name for path in again.data_dir.iterdir()} == {
+        ".usidstream", ready.record.path.name,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
-def test_a_file_whose_sync_failed_is_not_gone_on_with(store, tmp_path, monkeypatch, number):
+def test_a_file_whose_sync_failed_is_recovered(store, stores, monkeypatch, number):
     store.create()
-    store.write(0, 16)
+    store.store(0, 16)
+    store.write(16, 32)
     monkeypatch.setattr(live, "sync_data", fail_with(number))
-    failed = store.commit(0, 16, token=3)
+    failed = store.commit(0, 32, token=3)
     assert isinstance(failed, StorageFailed)
     assert (failed.token, failed.error.code) == (3, "storage_failed")
     monkeypatch.undo()
-    assert isinstance(store.commit(0, 16), StorageFailed)
-    assert isinstance(store.ask(Close()), StorageFailed)
-    resumed = Store(tmp_path).ask(Resume(record=only_journal(tmp_path)))
-    assert isinstance(resumed, StorageFailed)
-    assert resumed.error.code == "file_damaged"
-    assert "injected" in resumed.error.message
+    assert isinstance(store.commit(0, 32), StorageFailed)
+    assert isinstance(store.close(), StorageFailed)
+    again = stores()
+    ready = again.resume()
+    assert not again.thread.fetch("Raw_Data", 16, 48, 0, 8).any(), "it was rebuilt"
+    holds_exactly(again, ready, 16, recoveries=1)
 
 
-def test_a_finish_that_failed_half_way_is_not_gone_on_with(store, tmp_path, monkeypatch):
+def test_a_file_that_the_journal_could_not_sync_is_recovered(store, stores, monkeypatch):
     store.create()
-    store.write(0, 64)
+    store.store(0, 16)
+    addresses = store.write(16, 32).chunks
+    monkeypatch.setattr(scan_journal, "sync_data", fail_with(errno.EIO))
+    for _ in range(2):
+        with pytest.raises(SyncError, match="injected"):
+            store.journal.commit(addresses, [], {})
+        monkeypatch.undo()  # a sync that succeeds later proves nothing
+    assert isinstance(store.close(), Closed)
+    again = stores()
+    holds_exactly(again, again.resume(), 16, recoveries=1)
+
+
+def test_a_finish_that_failed_half_way_is_made_again(store, stores, monkeypatch):
+    store.create()
+    store.store(0, 64)
     store.commit(0, 64)
     monkeypatch.setattr(live.structure, "set_text", fail_with(errno.EIO))
-    failed = store.ask(Finalise(status="complete"))
+    failed = store.end("complete", note="of the end")
     assert isinstance(failed, StorageFailed)
     assert (failed.operation, failed.error.code) == ("finalise", "storage_failed")
     monkeypatch.undo()
-    assert isinstance(store.ask(Close()), StorageFailed)
+    assert isinstance(store.close(), StorageFailed)
     assert store.finished.get(SCAN_ID) is None
-    assert Store(tmp_path).ask(Resume(record=only_journal(tmp_path))).error.code == "file_damaged"
+    again = stores()
+    ready = again.resume()
+    assert ready.coverage["Raw_Data"].states.tolist() == [1] * 64
+    decided = ready.decision
+    assert (decided.status, decided.attrs) == ("complete", {"note": "of the end"})
+    done = again.end(decided.status, **decided.attrs)
+    assert isinstance(done, Finalised)
+    with h5py.File(done.result.file) as h5_file:
+        assert np.array_equal(h5_file["Measurement_000/Raw_Data"], DATA)
+        assert h5_file["Measurement_000"].attrs["acquisition_status"] == b"complete"
+        assert h5_file["Measurement_000"].attrs["note"] == "of the end"
 
 
-def test_a_finish_without_space_can_be_made_later(store, tmp_path, monkeypatch):
+def test_a_finish_without_space_can_be_made_later(store, stores, monkeypatch):
     store.create()
-    store.write(0, 64)
+    store.store(0, 64)
     store.commit(0, 64)
     monkeypatch.setattr(live, "COMMITS_KEEP_FREE_BYTES", 1 << 62)
-    assert store.ask(Finalise(status="complete")).error.code == "no_space"
-    assert isinstance(store.ask(Close()), Closed)
+    assert store.end("complete").error.code == "no_space"
+    assert isinstance(store.close(), Closed)
     monkeypatch.undo()
-    again = Store(tmp_path)
-    again.ask(Resume(record=only_journal(tmp_path)))
-    assert isinstance(again.ask(Finalise(status="complete")), Finalised)
+    again = stores()
+    ready = again.resume()
+    assert ready.decision.status == "complete"
+    assert ready.coverage["Raw_Data"].states.tolist() == [1] * 64
+    assert isinstance(again.end("complete"), Finalised)
 
 
-def test_annotations_that_are_not_on_the_disk_are_no_commit(store, monkeypatch):
-    store.create()
-    monkeypatch.setattr(record, "publish", fail_with(errno.ENOSPC))
-    assert isinstance(store.commit(0, 0, attrs={"a": 1}), StorageFailed)
-
-
-def test_a_missing_file_is_told(store, tmp_path):
+def test_a_missing_file_is_told(store, stores, tmp_path):
     path = store.create().record.path
-    store.ask(Close())
+    store.close()
     path.rename(tmp_path / "elsewhere.h5")
-    resumed = Store(tmp_path).ask(Resume(record=only_journal(tmp_path)))
+    resumed = stores().resume()
     assert resumed.error.code == "file_damaged"
     assert "is missing" in resumed.error.message
 
@@ -316,8 +457,7 @@ def test_a_fetch_that_fails_is_raised_where_it_was_asked(store):
 
 def test_what_comes_after_the_end_is_answered(store):
     store.create()
-    store.ask(Close())
-    assert store.has_ended()
+    store.close()
     late = store.commit(0, 16, token=8)
     assert isinstance(late, StorageFailed)
     assert (late.operation, late.token) == ("commit", 8)
@@ -348,7 +488,7 @@ def test_a_thread_that_dies_tells_those_who_wait(tmp_path):
             created=CREATED,
         )
     )
-    events.expect(Ready)
+    journal = events.expect(Ready).journal
     store.submit(WriteTile(main="Raw_Data", chunks=[]))
     blocked.wait(30)
     store.submit(Commit(updates={}, token=1))
@@ -357,6 +497,7 @@ def test_a_thread_that_dies_tells_those_who_wait(tmp_path):
     assert failed.token == 1
     assert "a fault of the caller" in failed.error.message
     assert store.join(30)
+    journal.close(is_clean=False)
 
 
 # ---------------------------------------------------------------- the queue's limits

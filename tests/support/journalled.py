@@ -22,8 +22,8 @@ from usidstreamd.storage.checksum import crc32
 from usidstreamd.storage.chunktable import ChunkAddress
 from usidstreamd.storage.files import sync_file
 from usidstreamd.storage.live import LIBVER
-from usidstreamd.storage.rebuild import save_template
 from usidstreamd.storage.scan_journal import ScanJournal
+from usidstreamd.storage.template import save_template
 
 
 class JournalledScan:

@@ -17,7 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from usidstream.layout import Dimension, MainLayout, ScanLayout
-from usidstreamd.storage import CoverageUpdate, Event, MainPlan
+from usidstreamd.storage import (
+    CoverageUpdate,
+    Event,
+    FinishedResult,
+    FinishedScans,
+    JournalBlock,
+    MainPlan,
+)
+from usidstreamd.storage.chunktable import ChunkAddress
+from usidstreamd.storage.ledger_records import Finalise as Decision
+from usidstreamd.storage.scan import OpenScan
 
 SCAN_ID = "0123456789abcdef" * 2
 CREATED = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -77,6 +87,41 @@ def chunks_of(
 
 def complete(lo: int, hi: int) -> CoverageUpdate:
     return CoverageUpdate(lo, np.ones(hi - lo, np.uint8), NO_RANGES)
+
+
+def block_of(data: npt.NDArray[Any], row: int, row_end: int, main: int = 0) -> JournalBlock:
+    """Return whole rows of a main as they come from a client."""
+    rows = np.ascontiguousarray(data[row:row_end])
+    return JournalBlock(main, row, row_end - row, 0, data.shape[1], rows.tobytes(), None)
+
+
+# ---------------------------------------------------------------- a scan, as the daemon drives it
+
+
+def store(
+    scan: OpenScan, main: str, chunks: list[tuple[int, int, bytes]], *, is_complete: bool = True
+) -> list[ChunkAddress]:
+    """Write chunks and make them durable."""
+    addresses = scan.write(main, chunks, is_complete=is_complete)
+    scan.journal.commit(addresses, [], {})
+    return addresses
+
+
+def decision(status: str, **attrs: Any) -> Decision:
+    return Decision(status=status, ended=CREATED.isoformat(), attrs=attrs)
+
+
+def end(scan: OpenScan, status: str, finished: FinishedScans, **attrs: Any) -> FinishedResult:
+    """End a scan: the decision is recorded before anything is done about it."""
+    scan.journal.finalise(decision(status, **attrs))
+    scan.journal.close(is_clean=False)
+    return scan.finalise(status, attrs, finished)
+
+
+def suspend(scan: OpenScan) -> None:
+    """Close a scan so that it can be gone on with."""
+    scan.close()
+    scan.journal.close(is_clean=True)
 
 
 class Events:

@@ -15,10 +15,13 @@ from support.storing import (
     NO_RANGES,
     SCAN_ID,
     chunks_of,
+    end,
     layout_of,
     main_of,
     plans_for,
     random_data,
+    store,
+    suspend,
 )
 from usidstream import layout
 from usidstream.layout import PositionTable, ScanLayout
@@ -40,14 +43,14 @@ def record(tmp_path, layout=LAYOUT, status="complete", *, states=None, ranges=NO
     scan = OpenScan.create(tmp_path, "s", layout, plans, scan_id=SCAN_ID, created=CREATED)
     for main in layout.mains:
         data = random_data(layout, main.name)
-        scan.write(main.name, chunks_of(data, plans[main.name]))
+        store(scan, main.name, chunks_of(data, plans[main.name]))
     states = np.ones(layout.n_positions, np.uint8) if states is None else states
     update = CoverageUpdate(0, states, ranges)
-    scan.commit({main.name: update for main in layout.mains}, {})
+    scan.commit({main.name: update for main in layout.mains})
     if status == "acquiring":
-        scan.close()
+        suspend(scan)
     else:
-        scan.finalise(status, {}, FinishedScans(tmp_path))
+        end(scan, status, FinishedScans(tmp_path))
     return scan.record.path
 
 
@@ -204,7 +207,7 @@ def test_a_file_that_is_being_written(tmp_path):
     )
     (fault,) = verify_file(scan.record.path).faults
     assert "was not closed (flags 5)" in fault
-    scan.close()
+    suspend(scan)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
@@ -310,9 +313,9 @@ def test_a_missing_chunk(tmp_path):
     plans = plans_for(LAYOUT)
     scan = OpenScan.create(tmp_path, "s", LAYOUT, plans, scan_id=SCAN_ID, created=CREATED)
     chunks = chunks_of(random_data(LAYOUT, "Raw_Data"), plans["Raw_Data"])
-    scan.write("Raw_Data", [chunk for chunk in chunks if chunk[:2] != (32, 4)])
-    scan.commit({"Raw_Data": CoverageUpdate(0, np.ones(64, np.uint8), NO_RANGES)}, {})
-    scan.finalise("complete", {}, FinishedScans(tmp_path))
+    store(scan, "Raw_Data", [chunk for chunk in chunks if chunk[:2] != (32, 4)])
+    scan.commit({"Raw_Data": CoverageUpdate(0, np.ones(64, np.uint8), NO_RANGES)})
+    end(scan, "complete", FinishedScans(tmp_path))
     assert verify_file(scan.record.path).faults == [
         f"{TOP}/Raw_Data: the chunk at row 32, column 4 is missing, though covered"
     ]

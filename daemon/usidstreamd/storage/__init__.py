@@ -1,16 +1,27 @@
 """Storage: each scan's live HDF5 file and what stands beside it, one thread for each open scan.
 
-A row is durable when a `Commit` that follows its chunks was answered with `Committed`: the file was
-flushed and synced, mains first, coverage after. What happens to a file whose daemon was killed, and
-to rows whose chunk is not written yet, joins the journal directory when there is a ledger; until
-then incomplete chunks are written as they stand and written again when they grew.
+A row is durable when a `JournalCommit` with it, or with the addresses of its chunks, was answered
+with `Journalled`. `Commit` is for readers: it shows them what the file holds, mains first, coverage
+after. A file whose daemon was killed is recovered from ledger and template when it is resumed.
 """
 
+from .chunktable import ChunkAddress
 from .coverage import Coverage, CoverageUpdate
 from .directory import DataDirectory
 from .errors import StorageError, SyncError
 from .files import safe_name
 from .finished import FinishedResult, FinishedScans
+from .journal import (
+    CheckpointDone,
+    FinaliseRecorded,
+    JournalCheckpoint,
+    JournalClose,
+    JournalClosed,
+    JournalCommit,
+    JournalFinalise,
+    Journalled,
+    JournalThread,
+)
 from .live import LiveFile
 from .messages import (
     Close,
@@ -28,13 +39,25 @@ from .messages import (
     TileWritten,
     WriteTile,
 )
-from .record import SCRATCH_NAME, MainPlan, OpenRecord, find_journals, remove_unfinished
+from .record import (
+    SCRATCH_NAME,
+    MainPlan,
+    OpenRecord,
+    find_journals,
+    remove_journal,
+    remove_unfinished,
+)
+from .recovery import RecoveryReport
+from .rescue import recover_path
 from .scratch import FileScratch
+from .segments import JournalBlock
 from .structure import refuse_reserved, refuse_reserved_in, reserved_names
 from .thread import StorageThread
 
 __all__ = [
     "SCRATCH_NAME",
+    "CheckpointDone",
+    "ChunkAddress",
     "Close",
     "Closed",
     "Command",
@@ -47,13 +70,23 @@ __all__ = [
     "Event",
     "FileScratch",
     "Finalise",
+    "FinaliseRecorded",
     "Finalised",
     "FinishedResult",
     "FinishedScans",
+    "JournalBlock",
+    "JournalCheckpoint",
+    "JournalClose",
+    "JournalClosed",
+    "JournalCommit",
+    "JournalFinalise",
+    "JournalThread",
+    "Journalled",
     "LiveFile",
     "MainPlan",
     "OpenRecord",
     "Ready",
+    "RecoveryReport",
     "Resume",
     "StorageError",
     "StorageFailed",
@@ -62,8 +95,10 @@ __all__ = [
     "TileWritten",
     "WriteTile",
     "find_journals",
+    "recover_path",
     "refuse_reserved",
     "refuse_reserved_in",
+    "remove_journal",
     "remove_unfinished",
     "reserved_names",
     "safe_name",

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
+from .address import AddressedWriter
 from .coverage import Coverage, CoverageUpdate, PartialRanges, States, used_ranges
 from .filters import require_filter
 from .structure import COMPLETED, PARTIAL_RANGES
@@ -37,18 +39,19 @@ class LiveMain:
         self._ranges = self._dataset.parent[PARTIAL_RANGES]
         self._partial = np.asarray(self._ranges[:], dtype=np.int64)  # as it stands in the file
         # Bound once: looking it up costs as much as writing a small chunk.
-        self._write_direct = self._dataset.id.write_direct_chunk
-        plist = self._dataset.id.get_create_plist()
-        filtered = plist.get_nfilters() > 0
-        for position in range(plist.get_nfilters()):
-            require_filter(plist.get_filter(position)[0], path)
+        self._dataset_id = self._dataset.id
+        plist = self._dataset_id.get_create_plist()
+        filters = [plist.get_filter(position)[0] for position in range(plist.get_nfilters())]
+        for number in filters:
+            require_filter(number, path)
+        self._is_sealed = filters[-1:] == [h5py.h5z.FILTER_DEFLATE]
         self._n_rows, self._n_cols = self._dataset.shape
         self._chunk_rows, self._chunk_cols = self._dataset.chunks
         chunk_nbytes = self._chunk_rows * self._chunk_cols * self._dataset.dtype.itemsize
-        self._raw_nbytes = 0 if filtered else chunk_nbytes
+        self._raw_nbytes = 0 if filters else chunk_nbytes
 
-    def write_chunk(self, row: int, col: int, payload: Payload) -> None:
-        """Write the encoded chunk whose first element is (row, col)."""
+    def write_chunk(self, row: int, col: int, payload: Payload, writer: AddressedWriter) -> int:
+        """Write the encoded chunk whose first element is (row, col); return its address."""
         # HDF5 (2.0) takes an address outside the dataset, and corrupts the process's memory; and
         # an unfiltered chunk of any length, and writes over what follows it in the file.
         inside = 0 <= row < self._n_rows and 0 <= col < self._n_cols
@@ -59,7 +62,7 @@ class LiveMain:
                 f"{self._dataset.name}: an unfiltered chunk has {self._raw_nbytes} bytes, "
                 f"not {len(payload)}"
             )
-        self._write_direct((row, col), payload)
+        return writer.write(self._dataset_id, (row, col), payload, is_sealed=self._is_sealed)
 
     def read(self, row: int, rows: int, col: int, cols: int) -> npt.NDArray[Any]:
         """Return elements (rows, cols)."""

@@ -27,6 +27,7 @@ from usidstream.layout import ScanLayout
 
 from ..h5usid import write_simple_attrs
 from . import structure
+from .address import AddressedWriter
 from .coverage import COMPLETE, Coverage, CoverageUpdate, incomplete_ranges
 from .datasets import LiveMain, Payload
 from .errors import (
@@ -41,6 +42,7 @@ from .files import journal_dir, publish_new, remove, sync_data, sync_file
 from .finished import FinishedResult
 from .record import CREATING_NAME, MainPlan
 from .superblock import require_closed
+from .template import TEMPLATE_NAME, save_template
 
 LIBVER = ("v110", "v110")  # superblock 3 for SWMR, and readable from HDF5 1.10 on
 
@@ -71,6 +73,7 @@ class LiveFile:
                 for name, dataset_path in structure.main_paths(layout).items()
             }
             self._file.swmr_mode = True
+            self._writer = AddressedWriter(self._file.id, self._sync_fd)
         except BaseException:
             self._release()
             raise
@@ -87,7 +90,8 @@ class LiveFile:
     ) -> LiveFile:
         """Create the file with everything in it but data, safely on the disk under its name.
 
-        It is built in the journal directory, which must exist, and published when it is whole.
+        It is built in the journal directory, which must exist, and published when it is whole; a
+        template stays there.
 
         Parameters
         ----------
@@ -99,7 +103,7 @@ class LiveFile:
         Raises
         ------
         StorageError
-            ``no_space`` or ``storage_failed``; no file is left behind.
+            ``no_space`` or ``storage_failed``; neither file nor template is left behind.
         LayoutError
             An attribute has one of `reserved_names`.
         """
@@ -109,17 +113,23 @@ class LiveFile:
             with h5py.File(temporary, "w", libver=LIBVER, locking=False) as h5_file:
                 structure.build(h5_file, layout, plans, scan_id=scan_id, created=created)
             sync_file(temporary)
+            save_template(temporary, temporary.parent)
             publish_new(temporary, path)
-        except (OSError, RuntimeError) as error:
-            raise storage_error("create", path, error) from error
-        finally:
-            remove(temporary)
-        try:
-            return cls(path, layout)
+            return cls._open_new(path, layout)
         except BaseException as error:
-            remove(path)
+            remove(temporary.with_name(TEMPLATE_NAME))
             if isinstance(error, OSError | RuntimeError):
                 raise storage_error("create", path, error) from error
+            raise
+        finally:
+            remove(temporary)
+
+    @classmethod
+    def _open_new(cls, path: Path, layout: ScanLayout) -> LiveFile:
+        try:
+            return cls(path, layout)
+        except BaseException:
+            remove(path)
             raise
 
     @classmethod
@@ -150,8 +160,8 @@ class LiveFile:
         """Raise ``no_space`` unless there is room for chunks of so many bytes, and some more."""
         require_room(self.path, nbytes, CHUNKS_KEEP_FREE_BYTES)
 
-    def write_chunk(self, main: str, row: int, col: int, payload: Payload) -> None:
-        """Write one encoded chunk.
+    def write_chunk(self, main: str, row: int, col: int, payload: Payload) -> int:
+        """Write one encoded chunk; return its address in the file.
 
         Parameters
         ----------
@@ -170,7 +180,7 @@ class LiveFile:
             An unfiltered chunk has a wrong length, or the address is none of a chunk.
         """
         try:
-            self._mains[main].write_chunk(row, col, payload)
+            return self._mains[main].write_chunk(row, col, payload, self._writer)
         except (OSError, RuntimeError) as error:
             raise storage_error("write", self.path, error) from error
 
@@ -287,7 +297,7 @@ class LiveFile:
         Raises
         ------
         StorageError
-            It is not closed cleanly; a later `resume` will refuse it.
+            It is not closed cleanly, and has to be recovered before `resume`.
         """
         try:
             self._close_hdf5()

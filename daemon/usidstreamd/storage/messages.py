@@ -5,7 +5,7 @@ A command's ``token`` is the caller's and comes back with the event that answers
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,10 +14,14 @@ from typing import Any, TypeAlias
 from usidstream.errors import UsidstreamError
 from usidstream.layout import ScanLayout
 
+from .chunktable import ChunkAddress
 from .coverage import Coverage, CoverageUpdate
 from .datasets import Payload
 from .finished import FinishedResult
+from .ledger_records import Finalise as Decision
 from .record import MainPlan, OpenRecord
+from .scan_journal import ScanJournal
+from .segments import JournalBlock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,22 +51,22 @@ class Resume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteTile:
-    """Write encoded chunks of a main, each ``(row, col, payload)``: `TileWritten`."""
+    """Write encoded chunks of a main, each ``(row, col, payload)``: `TileWritten`.
+
+    ``is_complete``: every element of them was measured.
+    """
 
     main: str
     chunks: Sequence[tuple[int, int, Payload]]
+    is_complete: bool = True
     token: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """Make all that was written before durable, with its coverage: `Committed`.
-
-    ``attrs`` are the annotations made since the last commit.
-    """
+    """Show readers all that was written before, and its coverage, durably: `Committed`."""
 
     updates: Mapping[str, CoverageUpdate]
-    attrs: Mapping[str, Any] = field(default_factory=dict)
     token: Any = None
 
 
@@ -70,7 +74,7 @@ class Commit:
 class Finalise:
     """End the scan, after its last commit: `Finalised`.
 
-    ``status`` is ``complete``, ``incomplete`` or ``aborted``; ``attrs`` win over annotations.
+    ``status`` is ``complete``, ``incomplete`` or ``aborted``; ``attrs`` are all that were learnt.
     """
 
     status: str
@@ -103,6 +107,12 @@ class Ready:
         Of a resumed scan: what is durable of each main. Empty for a new one.
     annotations
         Of a resumed scan: those of all its commits.
+    replay
+        Of a resumed scan: blocks that are durable in the journal, not in the file.
+    decision
+        Of a resumed scan: how it is to end, if that was decided.
+    journal
+        Open; for the caller's `JournalThread`, which closes it.
     resumed
         Whether this answers `Resume`.
     """
@@ -110,14 +120,18 @@ class Ready:
     record: OpenRecord
     coverage: Mapping[str, Coverage]
     annotations: Mapping[str, Any]
+    replay: Iterable[JournalBlock]
+    decision: Decision | None
+    journal: ScanJournal
     resumed: bool
     token: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileWritten:
-    """The file has the chunks; the next commit makes them durable."""
+    """The file has the chunks, where ``chunks`` says; the journal makes them durable."""
 
+    chunks: Sequence[ChunkAddress]
     token: Any
 
 

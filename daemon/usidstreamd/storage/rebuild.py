@@ -26,14 +26,14 @@ from .chunktable import ChunkTable
 from .coverage import Coverage, CoverageUpdate
 from .datasets import LiveMain
 from .errors import StorageError, storage_error
-from .files import TEMPORARY_SUFFIX, remove, sync_directory, sync_file
+from .files import remove, sync_file
 from .held import held_coverage
 from .ledger import LedgerState
 from .live import COMMITS_KEEP_FREE_BYTES, LIBVER, close_firmly
 from .positioned import read_at
 from .record import OpenRecord
+from .template import TEMPLATE_NAME
 
-TEMPLATE_NAME = "template.h5"
 INDEX_BYTES_PER_CHUNK = 64
 """More than an entry of any chunk index takes."""
 PROGRESS_EVERY_CHUNKS = 1024
@@ -60,20 +60,6 @@ class Rebuilt:
 
     chunks: ChunkTable
     lost: list[str]
-
-
-def save_template(path: Path, journal: Path) -> None:
-    """Keep a copy of a closed, empty file as the scan's template; on return it is on the disk."""
-    template = journal / TEMPLATE_NAME
-    temporary = template.with_name(TEMPLATE_NAME + TEMPORARY_SUFFIX)
-    try:
-        shutil.copyfile(path, temporary)
-        sync_file(temporary)
-        temporary.replace(template)
-    except (OSError, StorageError) as error:
-        remove(temporary)
-        raise storage_error("write", template, error) from error
-    sync_directory(journal)
 
 
 def require_room_for_rebuild(directory: Path, journal: Path, chunks: ChunkTable) -> None:

@@ -2,7 +2,6 @@
 
 It stands in the scan's journal directory from before the file has its name until after the result
 is remembered, so that the directories with a record are the scans that can be resumed.
-`Annotations` stand beside it, for attributes go into the file only when the scan ends.
 This module knows records and directories; it must never open the HDF5 file.
 """
 
@@ -29,10 +28,11 @@ from .files import (
     sync_directory,
 )
 from .framing import FramingError, frame, pack, unframe, unpack
+from .template import TEMPLATE_NAME
 
 RECORD_NAME = "open"
-ANNOTATIONS_NAME = "annotations"
 CREATING_NAME = "creating.h5"
+LOCK_NAME = "lock"
 SCRATCH_NAME = "scratch"
 """What the names of files with parked tiles begin with."""
 SUSPECT_NAME = "suspect"
@@ -133,22 +133,6 @@ def _plan(chunks: list[int], filters: dict[str, Any]) -> MainPlan:
     return MainPlan(chunks=(chunks[0], chunks[1]), filters=plain)
 
 
-def write_annotations(journal: Path, attrs: Mapping[str, Any]) -> None:
-    """Publish all attributes learnt so far, durably; the last value of a name counts."""
-    frames: list[Frame] = []
-    _publish(journal / ANNOTATIONS_NAME, pack_layout(dict(attrs), frames), frames)
-
-
-def read_annotations(journal: Path) -> dict[str, Any]:
-    """Return the attributes learnt so far; raise `StorageError` where they are not whole."""
-    path = journal / ANNOTATIONS_NAME
-    if not path.exists():
-        return {}
-    head, frames = _read(path)
-    attrs: dict[str, Any] = unpack_layout(head, frames)
-    return attrs
-
-
 def mark_suspect(journal: Path, reason: str) -> None:
     """Record that a flush or sync of the scan's file failed, for the next daemon to know.
 
@@ -207,9 +191,10 @@ def is_unfinished(journal: Path) -> bool:
     """
     names = {entry.name for entry in journal.iterdir()}
     if RECORD_NAME not in names:
-        return names <= {RECORD_NAME + TEMPORARY_SUFFIX, CREATING_NAME}
+        return names <= {RECORD_NAME + TEMPORARY_SUFFIX, CREATING_NAME, LOCK_NAME}
     file = journal.with_name(journal.name.removesuffix(JOURNAL_SUFFIX))
-    return CREATING_NAME in names and not file.exists()
+    # The template is made just before the file gets its name.
+    return not file.exists() and (CREATING_NAME in names or TEMPLATE_NAME not in names)
 
 
 def remove_unfinished(data_dir: Path) -> list[Path]:

@@ -39,13 +39,11 @@ from .rebuild import (
     write_chunks,
     writing,
 )
-from .record import OpenRecord, suspicion
+from .record import LOCK_NAME, OpenRecord, suspicion
 from .segments import RowReplay
 from .superblock import consistency_flags
 from .superblock_repair import repair
 from .swap import NEW_LEDGER_NAME, complete, decide, rebuilding_path
-
-LOCK_NAME = "lock"
 
 NOTHING_TO_DO = "nothing to do"
 IN_PLACE = "in place"

@@ -14,11 +14,12 @@ from .comparison import COMPARE_TIMEOUT_S
 from .errors import StorageError, storage_error
 from .files import publish_new, sync_directory, sync_file
 from .ledger import LEDGER_NAME, Ledger, replay
-from .rebuild import TEMPLATE_NAME, Progress, no_progress, rebuild, require_room_for_rebuild
+from .rebuild import Progress, no_progress, rebuild, require_room_for_rebuild
 from .record import OpenRecord
 from .recovery import REBUILT, RecoveryReport, new_records, require_agreement
 from .segments import RowReplay, segment_files
 from .swap import complete, rebuilding_path
+from .template import TEMPLATE_NAME
 
 
 def recover_into(

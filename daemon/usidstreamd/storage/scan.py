@@ -1,4 +1,4 @@
-"""A scan on the disk as a whole: its journal directory, its file, its annotations, its result.
+"""A scan on the disk as a whole: its journal directory, its file, its result.
 
 The order of every step is here: what is made first, what is taken back when a step fails, what must
 be safe before the next may happen. It knows no thread and no client.
@@ -6,7 +6,9 @@ be safe before the next may happen. It knows no thread and no client.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,40 +17,48 @@ import numpy.typing as npt
 
 from usidstream.layout import ScanLayout
 
+from .checksum import crc32
+from .chunktable import ChunkAddress
 from .coverage import Coverage, CoverageUpdate
 from .datasets import Payload
-from .errors import StorageError, SyncError, damaged_error, storage_error
-from .files import scan_file_name
+from .errors import StorageError, SyncError, storage_error
+from .files import remove, scan_file_name
 from .finished import FinishedResult, FinishedScans
-from .live import LiveFile, ended_result
+from .held import held_coverage
+from .ledger import LEDGER_NAME, replay
+from .live import CHUNKS_KEEP_FREE_BYTES, LiveFile, ended_result
 from .record import (
     SCRATCH_NAME,
     MainPlan,
     OpenRecord,
-    begin_creation,
     mark_suspect,
-    read_annotations,
     remove_journal,
     suspicion,
-    write_annotations,
 )
-from .structure import refuse_reserved
+from .recovery import journal_lock, recover
+from .scan_journal import ScanJournal
+from .segments import RowReplay
+from .superblock import consistency_flags
 
 
 class OpenScan:
-    """A scan whose file is open; used by one thread.
+    """A scan whose file and journal are open; used by one thread.
 
     Attributes
     ----------
     record : OpenRecord
-    annotations : dict
-        Those of all commits so far.
+    journal : ScanJournal
+        For another thread's use; whoever takes it closes it after the file.
     """
 
-    def __init__(self, record: OpenRecord, live: LiveFile, annotations: dict[str, Any]) -> None:
+    def __init__(
+        self, record: OpenRecord, live: LiveFile, journal: ScanJournal, lock: ExitStack
+    ) -> None:
         self.record = record
-        self.annotations = annotations
+        self._lock = lock
+        self.journal = journal
         self._live = live
+        self._numbers = {main.name: number for number, main in enumerate(record.layout.mains)}
         self._distrust: StorageError | None = None
 
     @classmethod
@@ -62,7 +72,7 @@ class OpenScan:
         scan_id: str,
         created: datetime,
     ) -> OpenScan:
-        """Open a new scan; on return its file and its journal directory are safely on the disk.
+        """Open a new scan; on return its file and its journal are safely on the disk.
 
         Raises
         ------
@@ -77,44 +87,59 @@ class OpenScan:
             record.journal.mkdir()
         except OSError as error:
             raise storage_error("make", record.journal, error) from error
+        lock = ExitStack()
         try:
-            # A file under its final name always has a record, and a record without such a file
-            # always the mark that tells a creation cut short from a file that was moved away.
-            begin_creation(record.journal)
+            lock.enter_context(journal_lock(record.journal))
+            # Record and ledger first: a file under its final name always has both.
             record.write()
+            ScanJournal.create(record.journal)
             live = LiveFile.create(path, layout, plans, scan_id=scan_id, created=created)
+            journal = _journal_of_new(record, live)
         except BaseException:
+            lock.close()
             remove_journal(record.journal)
             raise
-        return cls(record, live, {})
+        return cls(record, live, journal, lock)
 
     @classmethod
     def resume(cls, record: OpenRecord) -> OpenScan:
-        """Go on with a scan that an earlier daemon closed.
+        """Go on with a scan of an earlier daemon, however that ended.
 
         Raises
         ------
         StorageError
-            ``file_damaged``: it was not closed, a sync of it had failed, or it is another file;
-            ``storage_failed``: it cannot be read. File and journal are as they were.
+            ``file_damaged``: file or journal are not whole, and it says what can be saved;
+            ``no_space_for_rebuild``; ``storage_failed``: something cannot be read or written.
         """
-        _require_trusted(record)
         for scratch in record.journal.glob(SCRATCH_NAME + "*"):  # of a daemon that was killed
             scratch.unlink()
-        annotations = read_annotations(record.journal)
-        live = LiveFile.resume(record.path, record.layout, record.scan_id)
-        return cls(record, live, annotations)
+        with ExitStack() as undo:
+            lock = undo.enter_context(ExitStack())
+            lock.enter_context(journal_lock(record.journal))
+            recover(record.journal)
+            journal = ScanJournal(record.journal, record.path, CHUNKS_KEEP_FREE_BYTES)
+            undo.callback(journal.close, is_clean=False)
+            live = LiveFile.resume(record.path, record.layout, record.scan_id)
+            undo.pop_all()
+        return cls(record, live, journal, lock)
 
     def coverage(self) -> dict[str, Coverage]:
-        """Return the coverage of each main as last committed."""
-        return {main.name: self._live.read_coverage(main.name) for main in self.record.layout.mains}
+        """Return what chunks hold of each main, as the ledger said when the scan was opened."""
+        state = self.journal.state
+        return held_coverage(self.record.layout, self.record.plans, state.chunks, state.partial)
+
+    def replay(self) -> RowReplay:
+        """Return the blocks that the journal held when the scan was opened."""
+        return RowReplay(self.record.journal, self.journal.state.first_segment)
 
     def read_rect(self, main: str, row: int, rows: int, col: int, cols: int) -> npt.NDArray[Any]:
         """Return elements (rows, cols) of a main; what was never written is 0."""
         return self._live.read_rect(main, row, rows, col, cols)
 
-    def write(self, main: str, chunks: Sequence[tuple[int, int, Payload]]) -> None:
-        """Write encoded chunks ``(row, col, payload)``; the next commit makes them durable.
+    def write(
+        self, main: str, chunks: Sequence[tuple[int, int, Payload]], *, is_complete: bool
+    ) -> list[ChunkAddress]:
+        """Write encoded chunks ``(row, col, payload)``; return where they lie.
 
         Raises
         ------
@@ -122,12 +147,22 @@ class OpenScan:
             ``no_space`` or ``storage_failed``. The scan can still be closed and resumed.
         """
         self._live.require_room(sum(len(payload) for _row, _col, payload in chunks))
-        write_chunk = self._live.write_chunk
-        for row, col, payload in chunks:
-            write_chunk(main, row, col, payload)
+        write_chunk, number = self._live.write_chunk, self._numbers[main]
+        return [
+            ChunkAddress(
+                number,
+                row,
+                col,
+                write_chunk(main, row, col, payload),
+                len(payload),
+                crc32(payload),
+                is_complete,
+            )
+            for row, col, payload in chunks
+        ]
 
-    def commit(self, updates: Mapping[str, CoverageUpdate], attrs: Mapping[str, Any]) -> None:
-        """Make everything written before durable, with its coverage and further annotations.
+    def commit(self, updates: Mapping[str, CoverageUpdate]) -> None:
+        """Show readers everything written before, and its coverage; both are durable then.
 
         Raises
         ------
@@ -136,16 +171,11 @@ class OpenScan:
         SyncError
             Nor can the file be relied on, which is recorded for the next daemon.
         """
-        refuse_reserved(attrs)
         try:
             self._live.commit(updates)
         except SyncError as error:
             self._distrust_from_now(error)
             raise
-        if attrs:
-            annotations = self.annotations | dict(attrs)
-            write_annotations(self.record.journal, annotations)
-            self.annotations = annotations
 
     def finalise(
         self, status: str, attrs: Mapping[str, Any], finished: FinishedScans
@@ -157,15 +187,16 @@ class OpenScan:
         status
             ``complete``, ``incomplete`` or ``aborted``.
         attrs
-            Final attributes; they win over annotations of the same name.
+            Annotations and final attributes.
         """
         ended = datetime.now(UTC).astimezone()
         try:
-            result = self._live.finalise(status, self.annotations | dict(attrs), ended)
+            result = self._live.finalise(status, attrs, ended)
         except StorageError as error:
             if not self._live.is_open:
                 self._distrust_from_now(error)
             raise
+        self._lock.close()
         conclude(self.record, result, finished)
         return result
 
@@ -175,13 +206,14 @@ class OpenScan:
         Raises
         ------
         StorageError
-            `resume` will refuse it: it is not closed cleanly, or a sync had failed before.
+            It is not closed cleanly, or a sync had failed before: `resume` will recover it.
         """
         if self._live.is_open:
             try:
                 self._live.close()
             except StorageError as error:
                 self._distrust_from_now(self._distrust or error)
+        self._lock.close()
         if self._distrust is not None:
             raise self._distrust
 
@@ -190,15 +222,33 @@ class OpenScan:
         mark_suspect(self.record.journal, error.message)
 
 
-def ended_before(record: OpenRecord) -> FinishedResult | None:
-    """Return the result of a scan whose file is finalised though its journal still stands.
+def _journal_of_new(record: OpenRecord, live: LiveFile) -> ScanJournal:
+    try:
+        return ScanJournal(record.journal, record.path, CHUNKS_KEEP_FREE_BYTES)
+    except BaseException:
+        with contextlib.suppress(StorageError):  # what is being raised is the cause
+            live.close()
+        remove(record.path)
+        raise
+
+
+def ended_before(record: OpenRecord, finished: FinishedScans) -> FinishedResult | None:
+    """Return the result of a scan that has ended though its journal, or some of it, still stands.
+
+    ``None`` where it goes on, or its file has to be recovered first.
 
     Raises
     ------
     StorageError
-        As `OpenScan.resume`.
+        Ledger or file cannot be read, or are not whole.
     """
-    _require_trusted(record)
+    remembered = finished.get(record.scan_id)
+    if remembered is not None:  # the journal was being removed, and may lack anything
+        return remembered
+    if not record.path.exists() or consistency_flags(record.path) != 0:
+        return None
+    if suspicion(record.journal) or replay(record.journal / LEDGER_NAME).finalise is None:
+        return None
     return ended_result(record.path, record.layout, record.scan_id)
 
 
@@ -206,19 +256,3 @@ def conclude(record: OpenRecord, result: FinishedResult, finished: FinishedScans
     """Remember a result, and only then let the journal go."""
     finished.remember(record.scan_id, result)
     remove_journal(record.journal)
-
-
-def _require_trusted(record: OpenRecord) -> None:
-    if not record.path.exists():
-        raise damaged_error(
-            record.path,
-            "is missing.",
-            f"Put it back, or move {record.journal.name} away to let the daemon forget the scan.",
-        )
-    reason = suspicion(record.journal)
-    if reason:
-        raise damaged_error(
-            record.path,
-            f"cannot be relied on beyond its last commit: {reason}",
-            "Keep the file and its journal directory, and send the scan again under a new id.",
-        )

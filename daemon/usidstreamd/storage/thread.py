@@ -144,10 +144,12 @@ class StorageThread:
         token = command.token
         match command:
             case WriteTile():
-                self._open_scan.write(command.main, command.chunks)
-                return TileWritten(token=token)
+                chunks = self._open_scan.write(
+                    command.main, command.chunks, is_complete=command.is_complete
+                )
+                return TileWritten(chunks=chunks, token=token)
             case Commit():
-                self._open_scan.commit(command.updates, command.attrs)
+                self._open_scan.commit(command.updates)
                 return Committed(token=token)
             case Create():
                 return self._create(command)
@@ -172,23 +174,27 @@ class StorageThread:
             scan_id=command.scan_id,
             created=command.created,
         )
-        return self._ready({}, command)
+        return self._ready(command)
 
     def _resume(self, command: Resume) -> Event:
-        result = ended_before(command.record)
+        result = ended_before(command.record, self._finished)
         if result is not None:
             self._ended = True
             conclude(command.record, result, self._finished)
             return Finalised(result=result, token=command.token)
         self._scan = OpenScan.resume(command.record)
-        return self._ready(self._scan.coverage(), command)
+        return self._ready(command)
 
-    def _ready(self, coverage: dict[str, Any], command: Create | Resume) -> Ready:
+    def _ready(self, command: Create | Resume) -> Ready:
         scan = self._open_scan
+        state = scan.journal.state
         return Ready(
             record=scan.record,
-            coverage=coverage,
-            annotations=dict(scan.annotations),
+            coverage=scan.coverage(),
+            annotations=dict(state.annotations),
+            replay=scan.replay(),
+            decision=state.finalise,
+            journal=scan.journal,
             resumed=isinstance(command, Resume),
             token=command.token,
         )
