@@ -49,6 +49,7 @@ class Config(BaseModel):
     max_clients: int = Field(default=64, ge=1, le=4096)
     max_scans: int = Field(default=16, ge=1, le=1024)
     codec_threads: int = Field(default_factory=default_codec_threads, ge=1, le=64)
+    commit_interval_s: float = Field(default=0.05, gt=0.0, le=60.0)
     flush_interval_s: float = Field(default=5.0, gt=0.0, le=3600.0)
     join_timeout_s: float = Field(default=60.0, ge=0.0)
     peer_silence_s: float = Field(default=30.0, gt=0.0)

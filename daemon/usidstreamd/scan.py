@@ -6,6 +6,7 @@ in the socket thread. It knows which messages are to be sent, never how: every c
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -20,9 +21,11 @@ from usidstream.layout import MainLayout, ScanLayout
 from . import codecs, storage
 from .assembly import Assembly, BufferPool, make_grid
 from .pipeline import MainParts, Restored, ScanPipeline, as_failure
-from .session import Session, SessionLimits, events
+from .session import Session, SessionLimits, State, events
 
 Sends = list[events.Send]
+
+_GROWING = (State.ACQUIRING, State.FINISHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Shop:
         The codec threads.
     limits
         Credit and intervals of each session.
+    flush_interval_s
+        Time between checkpoints, when readers are shown what has come.
     post
         Takes ``(scan, outcome)`` from any thread; they come back to `Scan.on_outcome`.
     """
@@ -50,6 +55,7 @@ class Shop:
     pool: BufferPool
     encoders: Executor
     limits: SessionLimits
+    flush_interval_s: float
     post: Callable[[tuple[Scan, Any]], None]
 
 
@@ -70,6 +76,7 @@ class Scan:
         self._shop = shop
         self._layout = layout
         self._store = storage.StorageThread(self._post, shop.finished, f"storage-{scan_id[:8]}")
+        self._journal: storage.JournalThread | None = None
         self._pipeline: ScanPipeline | None = None
         self._scratches: list[storage.FileScratch] = []
         self._ready: storage.Ready | None = None
@@ -118,6 +125,8 @@ class Scan:
 
     def tick(self, now: float) -> Sends:
         """Do what the clock asks for."""
+        if self._pipeline is not None and self.session.state in _GROWING:
+            self._pipeline.tick(now)
         return self._carry_out(self.session.tick(now))
 
     def take_acks(self) -> Sends:
@@ -125,16 +134,21 @@ class Scan:
         return self._carry_out(self.session.take_acks())
 
     def close(self) -> None:
-        """Give back the memory and end the storage thread, once the session is over."""
+        """Give back the memory and end the threads, once the session is over."""
         self._store.submit(storage.Close())
+        if self._journal is not None:
+            self._journal.submit(storage.JournalClose(is_clean=False))
         if self._pipeline is not None:
             self._pipeline.close()
         for scratch in self._scratches:
             scratch.close()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the storage thread's end; return whether it came."""
-        return self._store.join(timeout_s)
+        """Wait for the threads' end; return whether it came."""
+        deadline = time.monotonic() + timeout_s
+        if not self._store.join(timeout_s):
+            return False
+        return self._journal is None or self._journal.join(max(0.0, deadline - time.monotonic()))
 
     # -- what the session wants
 
@@ -143,8 +157,6 @@ class Scan:
         for action in actions:
             if isinstance(action, events.Send):
                 sends.append(action)
-            elif isinstance(action, events.CloseStore):
-                self._store.submit(storage.Close())
             else:
                 self._carry_out_data(action)
         return sends
@@ -159,6 +171,8 @@ class Scan:
                 self._pipeline.begin_commit(marker, coverage=coverage)
             case events.Finalise(ending=ending, attrs=attrs):
                 self._pipeline.finalise(ending, attrs)
+            case events.CloseStore():
+                self._pipeline.suspend()
 
     # -- what came of it
 
@@ -173,10 +187,12 @@ class Scan:
             case Restored(error=BaseException() as error):
                 told = [events.StoreFailed(error=as_failure(error))]
             case Restored():
-                told = [self._store_ready()]
+                told = self._on_restored()
             case storage.Finalised(result=result):
                 told = [_finalised(result)]
-            case storage.Closed():
+            case storage.Closed() if self._journal is not None:
+                self._journal.submit(storage.JournalClose(is_clean=True))
+            case storage.JournalClosed() if self.session.state is State.CLOSING:
                 told = [events.StoreClosed()]
             case storage.StorageFailed(error=error):
                 told = [events.StoreFailed(error=error)]
@@ -190,12 +206,27 @@ class Scan:
             main.name: self._parts(index, main, ready.record)
             for index, main in enumerate(self._layout.mains)
         }
+        name = f"journal-{self.scan_id[:8]}"
+        self._journal = storage.JournalThread(ready.journal, self._post, name)
         self._pipeline = ScanPipeline(
-            self._layout, mains, self._store, self._shop.encoders, self._post
+            self._layout,
+            mains,
+            store=self._store,
+            journal=self._journal,
+            encoders=self._shop.encoders,
+            post=self._post,
+            flush_interval_s=self._shop.flush_interval_s,
         )
         if not ready.resumed:
             return [self._store_ready()]
-        self._pipeline.restore(ready.coverage)
+        self._pipeline.restore(ready)
+        return []
+
+    def _on_restored(self) -> list[events.Event]:
+        """Go on with a scan of an earlier daemon, or end it if that had decided so."""
+        if self._ready is None or self._pipeline is None or self._ready.decision is None:
+            return [self._store_ready()]
+        self._pipeline.go_on_ending(self._ready.decision)
         return []
 
     def _store_ready(self) -> events.Event:
@@ -203,7 +234,7 @@ class Scan:
             raise RuntimeError(f"scan {self.scan_id}: ready before its file is open")
         return events.StoreReady(
             file=str(self._ready.record.path),
-            positions=self._pipeline.positions,
+            positions=self._pipeline.count_positions(),
             coverage=self._pipeline.coverage(),
             resumed=self._ready.resumed,
         )

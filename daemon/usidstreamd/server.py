@@ -35,7 +35,8 @@ from .session import SessionLimits, State, error_message, events, result_message
 log = logging.getLogger("usidstreamd")
 
 MIB = 1 << 20
-TICK_MS = 100
+IDLE_TICK_MS = 100
+BUSY_TICK_MS = 20
 MAX_MESSAGES_PER_TURN_COUNT = 256
 MAX_QUEUED_MESSAGES_PER_CLIENT_COUNT = 1000
 LINGER_MS = 1000
@@ -93,9 +94,10 @@ class Server:
             limits=SessionLimits(
                 credit_window_bytes=config.credit_window_mb * MIB,
                 max_block_bytes=config.max_block_mb * MIB,
-                flush_interval_s=config.flush_interval_s,
+                commit_interval_s=config.commit_interval_s,
                 join_timeout_s=config.join_timeout_s,
             ),
+            flush_interval_s=config.flush_interval_s,
             post=self._mailbox.post,
         )
         self._find_waiting_scans()
@@ -109,10 +111,14 @@ class Server:
         poller.register(self._mailbox.fileno(), zmq.POLLIN)
         try:
             while not self._is_done():
-                poller.poll(TICK_MS)
+                poller.poll(self._tick_ms())
                 self._turn()
         finally:
             self._close()
+
+    def _tick_ms(self) -> int:
+        is_dirty = any(scan.session.is_dirty for scan in self._scans.values())
+        return BUSY_TICK_MS if is_dirty else IDLE_TICK_MS
 
     def stop(self) -> None:
         """End `run` within `TICK_MS`, from any thread or a signal handler.
@@ -172,11 +178,15 @@ class Server:
 
     def _find_waiting_scans(self) -> None:
         for found in self._directory.waiting():
-            if isinstance(found, storage.OpenRecord):
-                self._waiting[found.scan_id] = found
-                log.info("scan %s waits for its client: %s", found.scan_id, found.path)
-            else:
+            if not isinstance(found, storage.OpenRecord):
                 log.error("%s", found)
+            elif self._finished.get(found.scan_id) is not None:
+                storage.remove_journal(found.journal)  # its result was remembered, then we died
+            else:
+                self._waiting[found.scan_id] = found
+        for record in list(self._waiting.values())[: self.config.max_scans]:
+            log.info("scan %s goes on: %s", record.scan_id, record.path)
+            self._resume(record)
 
     def _retire_if_over(self, scan: Scan) -> None:
         """Let go of a scan that is over; a failed one is kept for its error, if it was open."""

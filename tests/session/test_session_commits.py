@@ -23,7 +23,7 @@ def test_what_settled_when_a_commit_began_is_durable_when_it_ends() -> None:
 
 
 def test_a_commit_comes_with_the_interval_and_only_when_there_is_something_to_commit() -> None:
-    stage = Stage.acquiring(flush_interval_s=5.0)
+    stage = Stage.acquiring(commit_interval_s=5.0)
     stage.tick(100.0)
     assert not stage.commits
     stage.send(1)

@@ -35,9 +35,11 @@ class Placement:
         Whether the whole block was taken.
     newly_covered
         Elements taken so far.
+    tiles
+        The tiles that took any of it so far.
     """
 
-    __slots__ = ("_again", "_assembly", "_completed", "_parts", "done", "newly_covered")
+    __slots__ = ("_again", "_assembly", "_completed", "_parts", "done", "newly_covered", "tiles")
 
     def __init__(self, assembly: Assembly, parts: list[Part], again: bool) -> None:
         self._assembly = assembly
@@ -46,6 +48,7 @@ class Placement:
         self._completed: list[Tile] = []
         self.done = False
         self.newly_covered = 0
+        self.tiles: list[Tile] = []
 
     def step(self) -> list[Tile]:
         """Take as much of the block as there are buffers for.
@@ -74,6 +77,7 @@ class Placement:
                 break
             parts.popleft()
             self.newly_covered += part.source.size
+            self.tiles.append(tile)
             if tile.complete:
                 self._completed.append(tile)
         self.done = not parts
@@ -208,6 +212,19 @@ class Assembly:
         for tile in self._tiles.values():
             tile.close()
         self._tiles.clear()
+
+    def incomplete_tiles(self) -> list[Tile]:
+        """Return the tiles that hold something, but not all."""
+        return list(self._tiles.values())
+
+    def stored_coverage(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Return `positions_state` of all positions, and `partial_ranges`, of complete tiles only.
+
+        It is what the file holds once every complete tile has been written.
+        """
+        complete = self._complete_tiles()
+        states = summary.positions_state(self.grid, complete, {}, 0, self.grid.n_rows)
+        return states, summary.partial_ranges(self.grid, complete, {})
 
     def dirty_tiles(self) -> list[Tile]:
         """Return the incomplete tiles that took elements since their last snapshot."""

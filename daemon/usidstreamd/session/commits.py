@@ -29,7 +29,7 @@ class Commits:
     ----------
     roster
         Whose counts a commit carries on.
-    flush_interval_s
+    commit_interval_s
         The longest time that something settled waits for its commit.
 
     Attributes
@@ -40,9 +40,9 @@ class Commits:
         The number of positions durable in every main.
     """
 
-    def __init__(self, roster: Roster, flush_interval_s: float) -> None:
+    def __init__(self, roster: Roster, commit_interval_s: float) -> None:
         self._roster = roster
-        self._flush_interval_s = flush_interval_s
+        self._commit_interval_s = commit_interval_s
         self._last_s = 0.0
         self._marker = 0
         self._is_running = False
@@ -64,7 +64,7 @@ class Commits:
 
     def tick(self, now: float) -> None:
         """Want a commit if the interval is over and anything has settled."""
-        if self.is_dirty and now - self._last_s >= self._flush_interval_s:
+        if self.is_dirty and now - self._last_s >= self._commit_interval_s:
             self.want()
 
     def want(self) -> None:

@@ -37,7 +37,7 @@ class SessionLimits:
 
     credit_window_bytes: int = 16 << 20
     max_block_bytes: int = wire.MAX_BLOCK_BYTES
-    flush_interval_s: float = 5.0
+    commit_interval_s: float = 0.05
     join_timeout_s: float = 60.0
 
 

@@ -92,7 +92,7 @@ class Session:
         self.file = ""
         self.failure: UsidstreamError | None = None
         self._roster = Roster(scan_id)
-        self._commits = Commits(self._roster, limits.flush_interval_s)
+        self._commits = Commits(self._roster, limits.commit_interval_s)
         self._conclusion = Conclusion()
         self._intake = Intake(
             scan_id,
@@ -156,6 +156,11 @@ class Session:
     def is_over(self) -> bool:
         """Whether nothing more will happen here."""
         return self.state in (State.ENDED, State.SUSPENDED, State.FAILED)
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether anything has come that no commit covers yet."""
+        return self._commits.is_dirty
 
     def describe(self) -> dict[str, Any]:
         """Tell the scan's standing as plain values, for status."""

@@ -1,0 +1,12 @@
+"""One scan's data between the socket and its file: placed, made durable, encoded, stored.
+
+``tiles`` carries complete tiles into the file, ``backlog`` knows which blocks the journal must hold
+meanwhile, ``scan_pipeline`` orders it all. Runs in the socket thread and never waits: every outcome
+comes back through the mailbox.
+"""
+
+from .attributes import read_attrs
+from .scan_pipeline import Restored, ScanPipeline, as_failure
+from .tiles import EncodeFailed, MainParts
+
+__all__ = ["EncodeFailed", "MainParts", "Restored", "ScanPipeline", "as_failure", "read_attrs"]

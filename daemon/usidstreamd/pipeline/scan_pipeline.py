@@ -1,0 +1,523 @@
+"""The order of things for one scan: what is placed, what is durable, what is seen, what is final.
+
+Four runs, each begun by the session or the clock, each ended by another thread's word:
+
+* *placing*: a block is copied into tiles; what becomes complete goes to the file at once.
+* *commit*: every block placed so far becomes durable. Tiles on their way are waited for, so that
+  their addresses reach the ledger; blocks with an incomplete tile are journalled as they came.
+* *checkpoint*: the file tells its readers what it holds, and row segments that nobody needs go.
+* *ending*: incomplete tiles are written as they stand, the end is recorded, the file is closed.
+
+It never knows sockets, what a message is answered with, or the states of a scan.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from usidstream import wire
+from usidstream.errors import UsidstreamError
+from usidstream.layout import ScanLayout
+
+from .. import storage
+from ..assembly import COMPLETE, Block, Placement, Rect, Tile
+from ..session import events
+from ..storage import CoverageUpdate, JournalBlock
+from ..storage.ledger_records import Finalise as Decision
+from .attributes import read_attrs
+from .backlog import Backlog, FreshBlock, SegmentBook
+from .tiles import EncodeFailed, MainParts, Post, TileWriter
+
+MAX_SNAPSHOTS_COUNT = 4
+"""Incomplete tiles written at the end at once, each a copy."""
+MAX_BACKLOG_BYTES = 16 << 20
+"""Messages kept until they are journalled; above it nothing is placed until a commit is done."""
+
+EARLIER_SEGMENTS = 0
+"""Stands for all row segments of earlier daemons: they go together."""
+
+Item: TypeAlias = wire.Block | wire.Annotate
+
+
+class Run(Enum):
+    """What a command to another thread belongs to, besides commits, which have numbers."""
+
+    CHECKPOINT = "checkpoint"
+    ENDING = "ending"
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The coverage of a resumed scan is loaded."""
+
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The coverage of chunks is loaded; journalled blocks are to be placed again."""
+
+    replay: Iterable[JournalBlock]
+
+
+@dataclass(frozen=True, slots=True)
+class _Placing:
+    """A block that is being placed."""
+
+    peer: bytes
+    block: wire.Block
+    placement: Placement
+
+
+@dataclass(slots=True)
+class _Commit:
+    """A commit under way."""
+
+    marker: int
+    positions: int
+    coverage: events.Coverage | None
+    attrs: dict[str, Any]
+    blocks: list[FreshBlock]
+    tiles: list[Tile]
+
+
+@dataclass(slots=True)
+class _Ending:
+    """The end under way."""
+
+    decision: Decision
+    todo: deque[tuple[str, Tile]]
+
+
+class ScanPipeline:
+    """The data path of one scan.
+
+    Parameters
+    ----------
+    layout
+        What the scan is.
+    mains
+        The parts of each main, by its name, in the layout's order.
+    store
+        The thread that owns the file.
+    journal
+        The thread that owns the journal.
+    encoders
+        Where tiles are encoded.
+    post
+        Takes what other threads have to say to `handle`.
+    flush_interval_s
+        Time between checkpoints.
+    """
+
+    def __init__(
+        self,
+        layout: ScanLayout,
+        mains: Mapping[str, MainParts],
+        *,
+        store: storage.StorageThread,
+        journal: storage.JournalThread,
+        encoders: Executor,
+        post: Post,
+        flush_interval_s: float,
+    ) -> None:
+        self.layout = layout
+        self.mains = mains
+        self._names = list(mains)
+        self._numbers = {name: number for number, name in enumerate(mains)}
+        self._store = store
+        self._journal = journal
+        self._encoders = encoders
+        self._post = post
+        self._flush_interval_s = flush_interval_s
+        self._writer = TileWriter(mains, store, encoders, post)
+        self._annotations: dict[str, Any] = {}
+        self._learnt: dict[str, Any] = {}
+        self._queue: deque[tuple[bytes, Item]] = deque()
+        self._current: _Placing | None = None
+        self._replay: Iterator[JournalBlock] | None = None
+        self._replaying: tuple[JournalBlock, Placement] | None = None
+        self._backlog = Backlog()
+        self._segments = SegmentBook()
+        self._commit: _Commit | None = None
+        self._ending: _Ending | None = None
+        self._is_checkpointing = False
+        self._checkpoint_due_s: float | None = None
+        self._unseen: dict[str, bool] = dict.fromkeys(mains, False)
+        self._complete_in = np.zeros(layout.n_positions, np.uint8)
+        self._states = {name: np.zeros(layout.n_positions, np.bool_) for name in mains}
+        self.positions = 0
+
+    # -- placing
+
+    def place(self, peer: bytes, item: Item) -> None:
+        """Queue a block or annotation; `advance` places it as soon as there is memory."""
+        self._queue.append((peer, item))
+
+    def advance(self) -> list[events.Event]:
+        """Place what is queued, in order, as far as there are buffers."""
+        settled: list[events.Event] = []
+        try:
+            while (event := self._advance_one()) is not None:
+                settled.append(event)
+        except UsidstreamError as error:
+            # The scratch failed, for a refused block never gets here: the scan cannot go on.
+            self._queue.clear()
+            self._current = self._replay = None
+            settled.append(events.StoreFailed(error=error))
+        return settled
+
+    def _advance_one(self) -> events.Event | None:
+        while self._replay is not None:
+            if not self._replay_one(self._replay):
+                return None
+        if self._current is None:
+            refused_or_noted = self._take_next()
+            if self._current is None:
+                return refused_or_noted
+        placing = self._current
+        if not self._step(placing.block.main, placing.placement):
+            return None
+        self._current = None
+        self._backlog.add(_fresh(self._as_taken(placing.block), placing.placement))
+        return _settled(placing.peer, placing.block)
+
+    def _take_next(self) -> events.Event | None:
+        """Begin with the next in the queue; return what settles at once."""
+        if not self._queue:
+            return None
+        peer, item = self._queue[0]
+        if isinstance(item, wire.Block) and self._backlog.nbytes > MAX_BACKLOG_BYTES:
+            return None
+        self._queue.popleft()
+        if isinstance(item, wire.Annotate):
+            return self._annotate(peer, item)
+        try:
+            self._current = _Placing(peer, item, self._begin(self._as_taken(item), item.again))
+        except UsidstreamError as error:
+            return _settled(peer, item, error)
+        return None
+
+    def _replay_one(self, replay: Iterator[JournalBlock]) -> bool:
+        """Place a journalled block again; return whether to go on."""
+        if self._replaying is None:
+            block = next(replay, None)
+            if block is None:
+                self._replay = None
+                self._post(Restored())
+                return False
+            self._replaying = (block, self._begin(block, again=True))
+        block, placement = self._replaying
+        if not self._step(self._names[block.main], placement):
+            return False
+        self._replaying = None
+        self._segments.journalled(EARLIER_SEGMENTS, [_fresh(block, placement)])
+        return True
+
+    def _step(self, main: str, placement: Placement) -> bool:
+        """Go on with a placement; return whether it is done."""
+        for tile in placement.step():
+            self._writer.write(main, tile, tile.array, is_complete=True)
+        return placement.done
+
+    def _begin(self, block: JournalBlock, again: bool) -> Placement:
+        numbers = None if block.numbers is None else np.frombuffer(block.numbers, dtype="<u8")
+        address = (block.row, block.rows, block.col, block.cols)
+        taken = Block(*address, memoryview(block.data), numbers)
+        return self.mains[self._names[block.main]].assembly.begin(taken, again=again)
+
+    def _as_taken(self, block: wire.Block) -> JournalBlock:
+        return JournalBlock(
+            main=self._numbers[block.main],
+            row=block.row,
+            rows=block.rows,
+            col=block.col,
+            cols=block.cols,
+            data=block.frames[-1],
+            numbers=block.frames[0] if len(block.frames) == 2 else None,
+        )
+
+    def _annotate(self, peer: bytes, note: wire.Annotate) -> events.Settled:
+        try:
+            attrs = read_attrs(note)
+        except UsidstreamError as error:
+            return events.Settled(peer=peer, seq=note.seq, nbytes=0, error=error)
+        self._annotations |= attrs
+        self._learnt |= attrs
+        return events.Settled(peer=peer, seq=note.seq, nbytes=0)
+
+    # -- commits
+
+    def begin_commit(self, marker: int, *, coverage: bool) -> None:
+        """Start to make durable what has been placed."""
+        for name in self.mains:
+            self._count_positions(name)
+        attrs, self._annotations = self._annotations, {}
+        commit = _Commit(
+            marker=marker,
+            positions=self.positions,
+            coverage=self.coverage() if coverage else None,
+            attrs=attrs,
+            blocks=self._backlog.take(),
+            tiles=[],
+        )
+        self._commit = commit
+        self._writer.after_all(lambda: self._journal_commit(commit))
+
+    def _journal_commit(self, commit: _Commit) -> None:
+        chunks, commit.tiles = self._writer.take_written()
+        self._journal.submit(
+            storage.JournalCommit(
+                blocks=[fresh.block for fresh in commit.blocks],
+                chunks=chunks,
+                attrs=commit.attrs,
+                token=commit.marker,
+            )
+        )
+
+    def _on_journalled(self, segment: int | None) -> list[events.Event]:
+        commit, self._commit = self._commit, None
+        if commit is None:
+            return []
+        if segment is not None:
+            self._segments.journalled(segment, commit.blocks)
+        self._segments.ledgered(commit.tiles)
+        done = events.Committed(
+            marker=commit.marker, positions=commit.positions, coverage=commit.coverage
+        )
+        return [done]
+
+    def _count_positions(self, main: str) -> None:
+        """Keep the number of positions complete in every main."""
+        assembly = self.mains[main].assembly
+        rows = assembly.take_dirty_rows()
+        if rows is None:
+            return
+        self._unseen[main] = True
+        self._note_complete(main, slice(*rows), assembly.positions_state(*rows) == COMPLETE)
+
+    def _note_complete(self, main: str, window: slice, complete: npt.NDArray[np.bool_]) -> None:
+        gained = complete & ~self._states[main][window]
+        self._states[main][window] = complete
+        self._complete_in[window] += gained
+        in_all = self._complete_in[window] == len(self.mains)
+        self.positions += int(np.count_nonzero(gained & in_all))
+
+    # -- checkpoints
+
+    def tick(self, now: float) -> None:
+        """Begin a checkpoint when it is due."""
+        if self._checkpoint_due_s is None:
+            self._checkpoint_due_s = now + self._flush_interval_s
+        busy = self._is_checkpointing or self._ending is not None
+        if now < self._checkpoint_due_s or busy or not any(self._unseen.values()):
+            return
+        self._checkpoint_due_s = None
+        self._begin_checkpoint()
+
+    def _begin_checkpoint(self) -> None:
+        self._is_checkpointing = True
+        updates = {name: self._stored(name) for name, unseen in self._unseen.items() if unseen}
+        self._unseen = dict.fromkeys(self.mains, False)
+        self._writer.after_all(lambda: self._flush(updates, Run.CHECKPOINT))
+
+    def suspend(self) -> None:
+        """Show readers all there is, then close the file; the journal keeps the rest."""
+        self._begin_checkpoint()
+        self._writer.after_all(lambda: self._store.submit(storage.Close()))
+
+    def _stored(self, main: str) -> CoverageUpdate:
+        """Return what the file holds of a main once all writes under way are done."""
+        assembly = self.mains[main].assembly
+        states, partial = assembly.stored_coverage()
+        return CoverageUpdate(lo=0, states=states, partial=partial)
+
+    def _flush(self, updates: Mapping[str, CoverageUpdate], run: Run) -> None:
+        self._store.submit(storage.Commit(updates=updates, token=run))
+
+    def _on_flushed(self, run: Any) -> None:
+        if run is Run.CHECKPOINT:
+            self._is_checkpointing = False
+            if self._ending is None:  # else the journal closes, and all of it goes
+                first = self._segments.first_needed()
+                self._journal.submit(storage.JournalCheckpoint(first_segment=first))
+        elif self._ending is not None:
+            self._store.submit(
+                storage.Finalise(
+                    status=self._ending.decision.status, attrs=self._ending.decision.attrs
+                )
+            )
+
+    # -- the end
+
+    def finalise(self, ending: events.Ending, attrs: Mapping[str, Any]) -> None:
+        """End the scan, after its last commit."""
+        status = "aborted"
+        if ending is not events.Ending.ABORT:
+            whole = all(
+                parts.assembly.covered_elements == parts.assembly.total_elements
+                for parts in self.mains.values()
+            )
+            status = "complete" if whole else "incomplete"
+        self._end(
+            Decision(
+                status=status,
+                ended=datetime.now(UTC).astimezone().isoformat(),
+                attrs=self._learnt | dict(attrs),
+            )
+        )
+
+    def _end(self, decision: Decision) -> None:
+        todo = deque(
+            (name, tile)
+            for name, parts in self.mains.items()
+            for tile in parts.assembly.incomplete_tiles()
+        )
+        self._ending = _Ending(decision, todo)
+        self._feed_ending(self._ending)
+
+    def _feed_ending(self, ending: _Ending) -> None:
+        """Write what is left, a few tiles at a time, then record the end."""
+        for _ in range(min(MAX_SNAPSHOTS_COUNT, len(ending.todo))):
+            main, tile = ending.todo.popleft()
+            self._writer.write(main, tile, tile.snapshot(), is_complete=False)
+        if ending.todo:
+            self._writer.after_all(lambda: self._feed_ending(ending))
+        else:
+            self._writer.after_all(self._journal_last_chunks)
+
+    def _journal_last_chunks(self) -> None:
+        chunks, _ = self._writer.take_written()
+        attrs, self._annotations = self._annotations, {}
+        self._journal.submit(storage.JournalCommit(chunks=chunks, attrs=attrs, token=Run.ENDING))
+
+    def _record_end(self, ending: _Ending) -> None:
+        ending.decision = replace(
+            ending.decision,
+            missing={
+                name: missing
+                for name, parts in self.mains.items()
+                if (missing := parts.assembly.missing_ranges())
+            },
+            partial={
+                name: partial
+                for name, parts in self.mains.items()
+                if len(partial := parts.assembly.partial_ranges())
+            },
+        )
+        self._journal.submit(storage.JournalFinalise(decision=ending.decision))
+
+    def _show_all(self) -> None:
+        """Bring the final coverage into the file; nothing needs the journal any more."""
+        updates = {
+            name: CoverageUpdate(
+                lo=0,
+                states=parts.assembly.positions_state(0, self.layout.n_positions),
+                partial=parts.assembly.partial_ranges(),
+            )
+            for name, parts in self.mains.items()
+        }
+        self._flush(updates, Run.ENDING)
+
+    # -- going on after a restart
+
+    def restore(self, ready: storage.Ready) -> None:
+        """Take over what the file and the journal hold; `Restored` ends it."""
+        self._learnt |= ready.annotations
+        self._encoders.submit(self._load, ready)
+
+    def _load(self, ready: storage.Ready) -> None:
+        """Load the coverage of chunks. Runs in a codec thread, before anything is placed."""
+        try:
+            for name, held in ready.coverage.items():
+                self._load_main(name, held)
+            self._post(Loaded(ready.replay))
+        except BaseException as error:  # noqa: BLE001 - the socket thread ends the scan with it
+            self._post(Restored(error))
+
+    def _load_main(self, name: str, held: storage.Coverage) -> None:
+        def fetch(rect: Rect) -> npt.NDArray[Any]:
+            rows, cols = rect.row_end - rect.row, rect.col_end - rect.col
+            return self._store.fetch(name, rect.row, rows, rect.col, cols)
+
+        self.mains[name].assembly.load_coverage(held.states, held.partial, fetch)
+        self._note_complete(name, slice(0, len(held.states)), held.states == COMPLETE)
+
+    def go_on_ending(self, decision: Decision) -> None:
+        """End a scan whose end an earlier daemon had decided."""
+        self._end(decision)
+
+    # -- what others have to say
+
+    def coverage(self) -> events.Coverage:
+        """Return what each main holds."""
+        return {
+            name: events.MainCoverage(
+                complete=np.array(parts.assembly.complete_ranges(), np.int64).reshape(-1, 2),
+                partial=np.asarray(parts.assembly.partial_ranges(), np.int64).reshape(-1, 4),
+            )
+            for name, parts in self.mains.items()
+        }
+
+    def count_positions(self) -> int:
+        """Return the number of positions complete in every main, as placed by now."""
+        for name in self.mains:
+            self._count_positions(name)
+        return self.positions
+
+    def handle(self, outcome: Any) -> list[events.Event]:
+        """Take what another thread had to say; return what the session should know."""
+        told: list[events.Event] = []
+        match outcome:
+            case storage.TileWritten(token=token, chunks=chunks):
+                self._writer.on_written(token, chunks)
+            case storage.Journalled(token=Run.ENDING) if self._ending is not None:
+                self._record_end(self._ending)
+            case storage.Journalled(segment=segment):
+                told = self._on_journalled(segment)
+            case storage.FinaliseRecorded():
+                self._journal.submit(storage.JournalClose(is_clean=False))
+            case storage.JournalClosed() if self._ending is not None:
+                self._show_all()
+            case storage.Committed(token=token):
+                self._on_flushed(token)
+            case Loaded(replay=replay):
+                self._replay = iter(replay)
+            case EncodeFailed(error=error):
+                told = [events.StoreFailed(error=as_failure(error))]
+        return told
+
+    def close(self) -> None:
+        """Give all memory back; nothing more is placed."""
+        self._queue.clear()
+        self._current = self._replaying = self._replay = None
+        for parts in self.mains.values():
+            parts.assembly.close()
+
+
+def _fresh(block: JournalBlock, placement: Placement) -> FreshBlock:
+    tiles = [tile for tile in placement.tiles if not tile.complete]
+    return FreshBlock(block, tiles, block.nbytes)
+
+
+def _settled(
+    peer: bytes, block: wire.Block, error: UsidstreamError | None = None
+) -> events.Settled:
+    nbytes = sum(len(frame) for frame in block.frames)
+    return events.Settled(peer=peer, seq=block.seq, nbytes=nbytes, error=error)
+
+
+def as_failure(error: BaseException) -> UsidstreamError:
+    """Return what ends a scan: the error itself, or a fault of this program in its terms."""
+    if isinstance(error, UsidstreamError):
+        return error
+    return UsidstreamError(f"{type(error).__name__}: {error}", code="storage_failed")
