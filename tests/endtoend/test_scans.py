@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import subprocess
 import sys
 import textwrap
@@ -18,6 +19,7 @@ import pytest
 from support.daemon import Daemon, wait_for
 from usidstream import Dimension, MainLayout, PositionTable, ScanLayout, connect
 from usidstream.errors import UsidstreamError
+from usidstreamd.storage.ledger import LEDGER_NAME, Finalise, Ledger, Opened
 
 N_X, N_Y, N_BIAS = 24, 16, 32
 N = N_X * N_Y
@@ -85,13 +87,14 @@ def test_wait_durable_after_a_single_pixel(daemon: Daemon) -> None:
         scan.wait_durable(timeout_s=20)
         assert scan.durable == 1
         assert scan.durable_ranges("Raw") == [(5, 6)]
-        with h5py.File(scan.file, "r", libver="latest", swmr=True) as h5_file:
-            np.testing.assert_array_equal(h5_file["Measurement_000/Raw"][5], data[5])
-            assert h5_file["Measurement_000/completed_positions"][...].tolist().count(1) == 1
+        daemon.restart(signal.SIGKILL)
+        scan.write(6, data[6])
+        scan.wait_durable(timeout_s=20)
+        assert scan.durable_ranges("Raw") == [(5, 7)]
         scan.abort("enough")
     assert scan.result.status == "aborted"
-    assert scan.result.missing == {"Raw": [(0, 5), (6, N)]}
-    np.testing.assert_array_equal(read(scan.result.file)[5], data[5])
+    assert scan.result.missing == {"Raw": [(0, 5), (7, N)]}
+    np.testing.assert_array_equal(read(scan.result.file)[5:7], data[5:7])
 
 
 def test_rows_in_random_order(daemon: Daemon) -> None:
@@ -443,6 +446,8 @@ def test_a_finish_that_was_not_remembered_is_told_after_the_restart(daemon: Daem
     daemon.stop()
     journal.mkdir()
     (journal / "open").write_bytes(record)
+    decision = Finalise(status="complete", ended="2026-01-01T00:00:00+00:00")
+    Ledger.create(journal / LEDGER_NAME, [Opened(), decision]).close()
     (daemon.data_dir / ".usidstream" / "finished" / scan_id).unlink()
     daemon.start()
     with connect(daemon.endpoint) as client:
