@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import h5py
 import typer
@@ -23,6 +23,7 @@ from usidstream.progress import show_progress
 from . import config as configuration
 from . import h5usid
 from .server import Server
+from .storage import RecoveryReport, recover_path
 
 if TYPE_CHECKING:
     from usidstream.feeds import Feed
@@ -178,6 +179,41 @@ def _open_to_read(file: Path) -> Iterator[h5py.File]:
             code="file_damaged",
             hint="usidstreamd verify tells what is wrong with it.",
         ) from error
+
+
+@app.command()
+def recover(
+    path: Annotated[Path, typer.Argument(help="A scan's file, or a directory of scans.")],
+    into: Annotated[
+        Path | None, typer.Option(help="Rebuild in this directory, and change nothing else.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put right what a daemon that died has left; `serve` does the same by itself."""
+    if not path.exists():
+        raise UsidstreamError(f"{path} does not exist", hint="Check the path.")
+    with show_progress("rebuild", quiet=as_json) as advance:
+        outcomes = list(recover_path(path, into=into, progress=advance))
+    if as_json:
+        print(json.dumps([_recovery_as_dict(outcome) for outcome in outcomes], indent=2))
+    else:
+        print("\n".join(map(_recovery_in_words, outcomes)) or f"{path}: nothing to recover")
+    if any(isinstance(outcome, UsidstreamError) or outcome.uncertain for outcome in outcomes):
+        raise typer.Exit(EXIT_FAULT)
+
+
+def _recovery_as_dict(outcome: RecoveryReport | UsidstreamError) -> dict[str, Any]:
+    if isinstance(outcome, UsidstreamError):
+        return {"error": outcome.code, "message": outcome.message, "hint": outcome.hint}
+    return outcome.to_dict()
+
+
+def _recovery_in_words(outcome: RecoveryReport | UsidstreamError) -> str:
+    if isinstance(outcome, UsidstreamError):
+        return str(outcome)
+    counts = f"{outcome.chunks_in_place} chunks in place, {outcome.chunks_rebuilt} rebuilt"
+    line = f"{outcome.file}: {outcome.how}; {counts}, {outcome.blocks_to_replay} blocks journalled"
+    return "\n".join([line, *(f"  not certain: {text}" for text in outcome.uncertain)])
 
 
 @app.command()

@@ -152,9 +152,16 @@ def test_duplicate_stray_and_damaged_pixels_leave_a_whole_file(daemon: Daemon) -
     assert result["status"] == "complete"
     assert all(result["faults"][fault.split("=")[0]] > 0 for fault in faults)
     assert result["refused"]["out_of_bounds"] == result["faults"]["stray"]
+    # A damaged block is sent again as such, and a duplicate in it is then no news.
+    assert result["refused"].get("already_covered", 0) <= result["faults"]["duplicate"]
+    assert not differing_rows(result["file"], preset("be", size=(8, 8)))
+
+
+def test_duplicate_pixels_are_refused_and_told(daemon: Daemon) -> None:
+    result = simulate(daemon, "be", "--size", "8x8", "--fault", "duplicate=0.1")
+    assert result["status"] == "complete"
     # One error may name two rows that came in one block.
     assert 0 < result["refused"]["already_covered"] <= result["faults"]["duplicate"]
-    assert not differing_rows(result["file"], preset("be", size=(8, 8)))
 
 
 def test_an_abort_keeps_what_came(daemon: Daemon) -> None:
