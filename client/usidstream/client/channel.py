@@ -70,6 +70,7 @@ class Channel:
         self.lingering = False
         self._waker = waker
         self._waiters = 0
+        self._is_failure_told = False
 
     def resume(self) -> None:
         """After opening a scan that was known: skip what is durable, send all else as a resend."""
@@ -100,13 +101,17 @@ class Channel:
 
     def check_alive(self) -> None:
         """Raise what ended the scan."""
-        failure = self.delivery.failure
-        if failure is not None:
-            raise fresh(failure)
+        self._raise_failure()
         if self.closing is not None:
             raise fresh(self.closing)
         if self.delivery.ended:
             raise error_for("scan_finished", f"scan {self.delivery.scan} has ended")
+
+    def _raise_failure(self) -> None:
+        failure = self.delivery.failure
+        if failure is not None:
+            self._is_failure_told = True
+            raise fresh(failure)
 
     # ------------------------------------------------------------ pixels
 
@@ -355,8 +360,7 @@ class Channel:
         self._waiters += 1
         try:
             while not until():
-                if self.delivery.failure is not None:
-                    raise fresh(self.delivery.failure)
+                self._raise_failure()
                 now = time.monotonic()
                 if extend and extend() != mark:
                     mark, deadline = extend(), min(now + timeout_s, started + longest_s)
@@ -454,9 +458,20 @@ class Channel:
             self._after_event()
 
     def undelivered(self) -> int:
-        """Return how many bytes were taken that are not durable."""
+        """Return how many bytes were taken that are not durable, and still can become so."""
         with self.lock:
             return self.delivery.held_bytes
+
+    def untold(self) -> list[str]:
+        """Say what no call has told the program: what was refused, or is not durable."""
+        with self.lock:
+            delivery = self.delivery
+            told = [] if self._is_failure_told or not delivery.failure else [str(delivery.failure)]
+            while (error := delivery.take_error()) is not None:
+                told.append(str(error))
+            if delivery.held_bytes:
+                told.append(f"{delivery.held_bytes} bytes of scan {delivery.scan} not durable")
+            return told
 
     def abandon(self, error: UsidstreamError) -> None:
         """In a forked child: forget whoever held the lock, and make every call raise."""
@@ -466,9 +481,12 @@ class Channel:
 
     def _after_event(self) -> None:
         """Wake who waits, and take writers off the fast path if there is something to raise."""
-        if self.delivery.troubled or self.delivery.ended or self.closing:
+        delivery = self.delivery
+        if delivery.troubled or delivery.ended or self.closing:
             for lane in self.lanes.values():
                 lane.next_row = None
+        if delivery.failure is not None or delivery.ended:
+            self.discard()
         if self._waiters:
             self.changed.notify_all()
 

@@ -132,17 +132,18 @@ class Client:
         Raises
         ------
         DeliveryTimeoutError
-            Some of it was not within ``timeout_s``; the client is closed all the same.
+            Some of it was not within ``timeout_s``, or was refused and no call has told so; the
+            client is closed all the same.
         """
         self._close(self._options.timeout_s)
 
     def _close(self, linger_s: float) -> None:
         self._io.close(linger_s)
         self._io.join(linger_s + CLOSE_GRACE_S)
-        undelivered, self._io.undelivered = self._io.undelivered, ""
-        if undelivered:
+        untold, self._io.untold = self._io.untold, []
+        if untold:
             raise DeliveryTimeoutError(
-                f"the client was closed with {undelivered}",
+                f"the client was closed with {'; '.join(untold)}",
                 hint="Open the scan again by its id and send again what is not durable.",
             )
 
@@ -226,8 +227,8 @@ def _close_all() -> None:
     deadline = time.monotonic() + EXIT_LINGER_S + CLOSE_GRACE_S
     for io_thread in list(_live):
         io_thread.join(max(0.0, deadline - time.monotonic()))
-        if io_thread.undelivered:
-            warnings.warn(f"the program ended with {io_thread.undelivered}", stacklevel=1)
+        if io_thread.untold:
+            warnings.warn(f"the program ended with {'; '.join(io_thread.untold)}", stacklevel=1)
 
 
 def _abandon_all() -> None:

@@ -44,7 +44,7 @@ class IoThread:
         self.endpoint = endpoint
         self.welcome: Future[wire.Welcome] = Future()
         self.failure: UsidstreamError | None = None
-        self.undelivered = ""
+        self.untold: list[str] = []
         self.messages_heard = 0
         self._options = options
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -153,7 +153,7 @@ class IoThread:
         try:
             while not self._is_done(time.monotonic()):
                 self._turn()
-            self.undelivered = self._tell_undelivered()
+            self.untold = [words for channel in self._channels_now() for words in channel.untold()]
             self._say_bye()
         except BaseException as error:  # noqa: BLE001 - whatever it was reaches every caller
             reason = _as_failure(error)
@@ -170,12 +170,6 @@ class IoThread:
             for channel in channels:
                 channel.hasten()
         return now >= self._close_by or not any(channel.undelivered() for channel in channels)
-
-    def _tell_undelivered(self) -> str:
-        """Say what was taken and is not durable, empty if nothing."""
-        held = {c.delivery.scan: c.undelivered() for c in self._channels_now()}
-        words = [f"{nbytes} bytes of scan {scan}" for scan, nbytes in held.items() if nbytes]
-        return " and ".join(words) + " not durable" if words else ""
 
     def _turn(self) -> None:
         self._has_work = False
