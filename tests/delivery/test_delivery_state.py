@@ -93,6 +93,14 @@ def test_nothing_goes_out_before_the_scan_is_open() -> None:
     assert kinds(sent(delivery)) == ["block"]
 
 
+def test_an_open_that_never_left_is_not_sent_twice() -> None:
+    delivery = Delivery(wire.Open(scan=SCAN, layout={}))
+    delivery.link_up(1 << 20, 0.0)
+    delivery.link_down()
+    delivery.link_up(1 << 20, 1.0)
+    assert kinds(sent(delivery, 1.0)) == ["open"]
+
+
 @pytest.mark.parametrize("code", ["recovering", "shutting_down"])
 def test_a_daemon_that_is_not_ready_is_asked_again(code: str) -> None:
     delivery = Delivery(wire.Open(scan=SCAN, layout={}))
