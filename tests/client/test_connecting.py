@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support.client_scans import wait_for_error, (
+from support.client_scans import (
     ALL,
     DATA,
     SCAN,
     make_layout,
+    wait_for_error,
 )
 from support.daemon import wait_for
 from support.fake_daemon import FakeDaemon
