@@ -25,7 +25,7 @@ def write(lane: Lane, row: int, spectra: dict[str, Any]) -> list[Payload]:
             lane.put(spectra[lane.mains[0].name])
         else:
             lane.put_all(spectra)
-    else:
+    elif not (lane.scatters and lane.scatter(row, spectra)):
         if lane.used and not lane.takes(row):
             sent = lane.take()
         if not lane.used:
@@ -151,6 +151,52 @@ def test_a_single_element_may_be_any_number(value: Any) -> None:
         write(lane, row, {"Narrow": value})
     expected = float(np.asarray(value).reshape(-1)[0])
     assert place(lane.take(), NARROW) == {0: [expected], 1: [expected]}
+
+
+def test_scattered_rows_have_a_fast_path_for_what_needs_no_attention() -> None:
+    lane = Lane([WIDE], 160)
+    values = {"Wide": np.zeros(4, "f4")}
+    for row in (9, 3):
+        write(lane, row, values)
+    assert lane.scatters
+    for row in (9, 3, -1, N, 4.0, "4", None, True):
+        assert not lane.scatter(row, values), row
+    with pytest.raises(BlockError):
+        lane.scatter(4, {"Wide": np.zeros(3)})
+    assert lane.scatter(np.int64(4), values)
+    lane.pause()
+    assert not lane.scatters
+    [block] = lane.take()
+    assert block.row_numbers().tolist() == [9, 3, 4]
+
+
+def test_a_block_of_scattered_rows_fills_up() -> None:
+    lane = Lane([WIDE], 64)
+    for row in (9, 3, 5):
+        assert not write(lane, row, {"Wide": np.zeros(4, "f4")})
+    assert len(write(lane, 7, {"Wide": np.zeros(4, "f4")})) == 1
+    assert not lane.scatters
+
+
+def test_where_coverage_must_be_asked_no_row_takes_the_fast_path() -> None:
+    lane = Lane([WIDE])
+    lane.begin(9, N, may_scatter=False)
+    lane.place(9, {"Wide": np.zeros(4, "f4")})
+    lane.place(3, {"Wide": np.zeros(4, "f4")})
+    assert not lane.scatters
+
+
+def test_a_type_that_was_accepted_once_is_no_licence_for_others() -> None:
+    lane = Lane([WIDE])
+    for row, values in enumerate([np.ones(4), np.ones(4), np.arange(4), [1, 2, 3, 4]]):
+        write(lane, row, {"Wide": values})
+    for values in (np.ones(4, "c16"), np.array(["1"] * 4), np.ones(5)):
+        with pytest.raises(BlockError):
+            write(lane, 4, {"Wide": values})
+    small = Lane([MainShape("Small", N, 2, np.dtype("<i2"))])
+    write(small, 0, {"Small": np.array([1, 2])})
+    with pytest.raises(BlockError, match="70000"):
+        write(small, 1, {"Small": np.array([1, 70000])})
 
 
 def test_the_staging_buffer_is_free_again_at_once() -> None:

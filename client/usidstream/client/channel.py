@@ -140,7 +140,7 @@ class Channel:
         if not self.delivery.has_room(lane.nbytes):
             return False
         self.delivery.reserved_bytes += lane.nbytes
-        lane.begin(row, self._stop(lane, row + 1))
+        lane.begin(row, self._stop(lane, row + 1), may_scatter=not self.held)
         if not self.lingering:
             self.lingering = True
             self._waker.posted()
@@ -484,7 +484,7 @@ class Channel:
         delivery = self.delivery
         if delivery.troubled or delivery.ended or self.closing:
             for lane in self.lanes.values():
-                lane.next_row = None
+                lane.pause()
         if delivery.failure is not None or delivery.ended:
             self.discard()
         if self._waiters:

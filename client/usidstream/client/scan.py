@@ -155,30 +155,41 @@ class Scan:
         DeliveryTimeoutError
             There was no room within ``write_timeout_s``; the pixel was not taken.
         """
+        if main is None and isinstance(spectrum, dict):
+            self._write_together(row, spectrum)
+            return
         channel = self._channel
         with channel.lock:
-            if main is not None:
-                lane = self._named.get(main)
-            elif isinstance(spectrum, dict):
-                lane = self._together
-                if lane is not None and row == lane.next_row and len(spectrum) == lane.count:
-                    try:
-                        lane.put_all(spectrum)
-                    except KeyError:  # other mains than last time
-                        self._write_elsewhere(row, spectrum, None)
-                    else:
-                        if lane.used == lane.capacity:
-                            channel.seal(lane)
-                    return
-                lane = None
-            else:
-                lane = self._single
-            if lane is not None and row == lane.next_row:
+            lane = self._single if main is None else self._named.get(main)
+            if lane is None:
+                self._write_elsewhere(row, spectrum, main)
+            elif row == lane.next_row:
                 lane.put(spectrum)
                 if lane.used == lane.capacity:
                     channel.seal(lane)
+            elif lane.scatters and lane.scatter(row, {lane.mains[0].name: spectrum}):
+                channel.settle(lane)
             else:
                 self._write_elsewhere(row, spectrum, main)
+
+    def _write_together(self, row: int, spectra: dict[str, Any]) -> None:
+        """Take a pixel of several mains: most often the same ones as the last."""
+        channel = self._channel
+        with channel.lock:
+            lane = self._together
+            try:
+                if lane is None or len(spectra) != lane.count:
+                    self._write_elsewhere(row, spectra, None)
+                elif row == lane.next_row:
+                    lane.put_all(spectra)
+                    if lane.used == lane.capacity:
+                        channel.seal(lane)
+                elif lane.scatters and lane.scatter(row, spectra):
+                    channel.settle(lane)
+                else:
+                    self._write_elsewhere(row, spectra, None)
+            except KeyError:  # as many mains as last time, but others
+                self._write_elsewhere(row, spectra, None)
 
     def _write_elsewhere(self, row: int, spectrum: Any, main: str | None) -> None:
         """Take a pixel off the fast path, and remember its lane for the next."""

@@ -32,6 +32,7 @@ part of a scattered block, since tiny blocks cost more than row numbers."""
 # What a memoryview says when values are not plainly of its format and shape; the warning is older
 # numpy's, where warnings are errors, about an array that stands for a single number.
 _NOT_PLAIN = (TypeError, ValueError, NotImplementedError, DeprecationWarning)
+_INDICES = frozenset({int, np.int32, np.int64, np.uint32, np.uint64})
 
 
 class _Stage:
@@ -45,21 +46,39 @@ class _Stage:
         self.array: Array = np.empty((capacity, main.n_cols), dtype=dtype)
         # A memoryview takes a value of exactly its own format, and takes it in a third of the time
         # of an array; everything else goes through `conform`.
-        self.narrow = main.n_cols == 1
         self.cells = self.array.reshape(-1).data
-        self.slots = [] if self.narrow else [memoryview(row) for row in self.array]
+        self.plain = _is_plain(self.cells)
+        self.narrow = self.plain and main.n_cols == 1
+        self.slots = [] if self.narrow or not self.plain else [row.data for row in self.array]
+        self._shape = (main.n_cols,)
+        self._accepted = dtype
 
     def store(self, index: int, row: int, values: Any) -> None:
         """Put any values that fit in a row; raise `BlockError` for others."""
-        array = values if type(values) is np.ndarray else None
-        main = self.main
-        if array is None or array.dtype != main.dtype or array.shape != (main.n_cols,):
-            array = conform.spectrum(main, row, values)
-        self.array[index] = array
+        is_known = (
+            type(values) is np.ndarray
+            and values.shape == self._shape
+            and values.dtype in (self._accepted, self.array.dtype)
+        )
+        if not is_known:
+            array = conform.spectrum(self.main, row, values)
+            # Integers are checked one by one; for other mains the type decides, once.
+            if array.dtype.isbuiltin and self.array.dtype.kind in "fc":
+                self._accepted = array.dtype
+            values = array
+        self.array[index] = values
 
     def take(self, used: int) -> Array:
         """Copy the used rows out, so that the buffer can be filled again at once."""
         return self.array[:used].copy()
+
+
+def _is_plain(cells: memoryview) -> bool:
+    try:
+        cells[0] = cells[0]
+    except NotImplementedError:  # complex and compound types
+        return False
+    return True
 
 
 class Lane:
@@ -86,13 +105,16 @@ class Lane:
         self._stages = stages
         self._only = stages[0]
         self._narrow = [(s.main.name, s.cells) for s in stages if s.narrow]
-        self._wide = [(s.main.name, s.slots) for s in stages if not s.narrow]
+        self._wide = [(s.main.name, s.slots) for s in stages if s.plain and not s.narrow]
+        self._odd = [s for s in stages if not s.plain]
         self.next_row: int | None = None
+        self.scatters = False
         self.used = 0
         self._generation = 0
         self._ticked = 0
         self._first = 0
         self._stop = 0
+        self._may_scatter = True
         self._numbers: list[int] | None = None
         self._seen: set[int] = set()
 
@@ -115,8 +137,10 @@ class Lane:
         try:
             if stage.narrow:
                 stage.cells[used] = spectrum
-            else:
+            elif stage.plain:
                 stage.slots[used][:] = spectrum
+            else:
+                stage.store(used, self.next_row or 0, spectrum)
         except _NOT_PLAIN:
             stage.store(used, self.next_row or 0, spectrum)
         self.used = used = used + 1
@@ -132,12 +156,28 @@ class Lane:
                 cells[used] = spectra[name]
             for name, slots in self._wide:
                 slots[used][:] = spectra[name]
+            for stage in self._odd:
+                stage.store(used, self.next_row or 0, spectra[stage.main.name])
         except _NOT_PLAIN:
             self._store_all(self.next_row or 0, spectra)
         self.used = used = used + 1
         self.next_row += 1  # type: ignore[operator]  # the caller has compared it with a row
         if self.next_row == self._stop:
             self.next_row = None
+
+    def scatter(self, row: Any, spectra: Mapping[str, Any]) -> bool:
+        """Take a row of an open block of scattered rows, if nothing about it needs attention.
+
+        Only where ``scatters`` is true; a row that is refused here goes the path around.
+        """
+        if type(row) not in _INDICES or not 0 <= row < self.n_rows or row in self._seen:
+            return False
+        self._store_all(row, spectra)
+        self._numbers.append(row)  # type: ignore[union-attr]  # there while scatters is true
+        self._seen.add(row)
+        self.used = used = self.used + 1
+        self.scatters = used < self.capacity
+        return True
 
     # ------------------------------------------------------------ the path around it
 
@@ -158,9 +198,22 @@ class Lane:
             return self.used * self._only.main.row_nbytes < MIN_RUN_BYTES
         return row not in self._seen
 
-    def begin(self, row: int, stop: int) -> None:
-        """Open a block at a row; the fast path may go on to, not including, ``stop``."""
+    def pause(self) -> None:
+        """Lead the next row off the fast paths."""
+        self.next_row, self.scatters = None, False
+
+    def begin(self, row: int, stop: int, *, may_scatter: bool = True) -> None:
+        """Open a block at a row.
+
+        Parameters
+        ----------
+        row, stop
+            The fast path may go on from ``row`` to, not including, ``stop``.
+        may_scatter
+            Nothing needs to be known of a row but that it is in bounds and not in the block.
+        """
         self._first = row
+        self._may_scatter = may_scatter
         self._stop = min(stop, row + self.capacity)
         self._numbers = None
         self._generation += 1
@@ -177,6 +230,7 @@ class Lane:
         self.used += 1
         run = self._numbers is None and row + 1 < self._stop
         self.next_row = row + 1 if run else None
+        self.scatters = self._may_scatter and self._numbers is not None and not self.full
 
     def _store_all(self, row: int, spectra: Mapping[str, Any]) -> None:
         for stage in self._stages:
@@ -185,7 +239,8 @@ class Lane:
     def take(self) -> list[Payload]:
         """Close the open block and return it, one payload for each main."""
         used, numbers = self.used, self._numbers
-        self.used, self.next_row, self._numbers = 0, None, None
+        self.pause()
+        self.used, self._numbers = 0, None
         if not used:
             return []
         rows = range(self._first, self._first + used) if numbers is None else numbers
