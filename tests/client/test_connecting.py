@@ -39,6 +39,20 @@ def test_an_open_that_is_not_answered_times_out(daemon: FakeDaemon) -> None:
         assert client.open_scan(make_layout(), scan_id=SCAN).finish().status == "complete"
 
 
+@pytest.mark.parametrize("scan_id", ["", "abc", "G" * 32, "A" * 32, "a" * 33, 7, b"a" * 32])
+def test_what_is_no_scan_id(daemon: FakeDaemon, client: Client, scan_id: Any) -> None:
+    for call in (
+        lambda: client.open_scan(make_layout(), scan_id=scan_id),
+        lambda: client.join_scan(scan_id),
+    ):
+        with pytest.raises(ScanError, match="32 lower-case hexadecimal digits") as caught:
+            call()
+        assert caught.value.code == "bad_name"
+    with pytest.raises(ScanError, match="file must be a str, not int"):
+        client.open_scan(make_layout(), file=7)  # type: ignore[arg-type]
+    assert not daemon.seen(wire.Open)
+
+
 def test_a_layout_over_the_limit_is_refused_before_it_is_sent(
     daemon: FakeDaemon, client: Client
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import secrets
 import time
 import warnings
@@ -99,10 +100,12 @@ class Client:
         UsidstreamError
             The daemon refused it; the code and the hint say why.
         """
+        if not isinstance(file, str):
+            raise error_for("bad_name", f"file must be a str, not {type(file).__name__}")
+        name = secrets.token_hex(16) if scan_id is None else _check_scan_id(scan_id)
         frames: list[wire.Frame] = []
         packed = wire.pack_layout(layout.to_dict(), frames)
         self._check_layout_size(frames)
-        name = scan_id or secrets.token_hex(16)
         channel = self._open(wire.Open(scan=name, layout=packed, file=file, frames=frames))
         channel.mains = Mains.of(layout)
         if scan_id is not None:
@@ -113,7 +116,7 @@ class Client:
 
     def join_scan(self, scan_id: str) -> Scan:
         """Help to fill a scan that another client opened; its layout is the scan's ``layout``."""
-        channel = self._open(wire.Join(scan=scan_id))
+        channel = self._open(wire.Join(scan=_check_scan_id(scan_id)))
         opened = channel.delivery.opened
         if opened is None:
             raise error_for("scan_finished", f"scan {scan_id} has ended")
@@ -213,6 +216,16 @@ class Client:
                 f"{failure} within {self._options.timeout_s:g} s{reason}",
                 hint="Is usidstreamd serve running there?",
             ) from None
+
+
+def _check_scan_id(scan_id: Any) -> str:
+    if isinstance(scan_id, str) and re.fullmatch("[0-9a-f]{32}", scan_id):
+        return scan_id
+    raise error_for(
+        "bad_name",
+        f"a scan id is 32 lower-case hexadecimal digits, not {scan_id!r}",
+        hint="secrets.token_hex(16) makes one.",
+    )
 
 
 # ---------------------------------------------------------------- the end of the process

@@ -350,7 +350,7 @@ class Scan:
                 channel.check_alive()
                 self._let_arrive()
                 channel.discard()
-                self._pursue(Goal.ABORT, channel.options.timeout_s, reason=reason)
+                self._pursue(Goal.ABORT, channel.options.timeout_s, reason=str(reason))
         self._desk.detach(channel)
         return self.result
 
