@@ -188,7 +188,7 @@ def test_a_joiner_gets_the_layout_and_the_coverage() -> None:
     stage.join()
     stage.commit((0, 2))
     opened = stage.take(JOINER, wire.Opened)
-    assert opened.role == "joiner"
+    assert (opened.role, opened.resumed) == ("joiner", True)
     layout = ScanLayout.from_dict(wire.unpack_layout(opened.layout, opened.frames))
     assert layout == stage.layout
     assert wire.unpack_ranges(opened.coverage["Raw"]["complete"], opened.frames, 2) == [(0, 2)]

@@ -323,7 +323,8 @@ class Session:
         header = {
             "scan": self.scan_id,
             "file": self.file,
-            "resumed": self._resumed,
+            # Who joins always finds a scan that was there before.
+            "resumed": self._resumed or peer.role == "joiner",
             "credit": self.limits.credit_window_bytes,
             "positions": self.positions,
         }
