@@ -127,6 +127,23 @@ def test_a_half_open_connection_is_given_up_by_its_silence(
     np.testing.assert_array_equal(read(scan.result.file), data)
 
 
+def test_a_joiner_may_be_cut_off_too(daemon: Daemon, proxy: Proxy) -> None:
+    layout = make_layout(make_main("A"), make_main("B"))
+    data = {name: make_data(layout, name) for name in "AB"}
+    with connect(daemon.endpoint) as first, first.open_scan(layout) as scan:
+        with connect(proxy.endpoint) as second, second.join_scan(scan.scan_id) as joined:
+            joined.write_block(0, data["B"][:100], main="B")
+            joined.wait_durable(timeout_s=20)
+            proxy.cut()
+            joined.write_block(100, data["B"][100:], main="B")
+        assert (joined.result.status, proxy.connections) == ("acquiring", 2)
+        scan.write_block(0, data["A"], main="A")
+    assert scan.result.status == "complete"
+    np.testing.assert_array_equal(
+        read(scan.result.file, "Measurement_000/Channel_001/B"), data["B"]
+    )
+
+
 def test_two_clients_with_one_id_the_earlier_is_superseded_for_good(daemon: Daemon) -> None:
     layout = make_layout()
     data = make_data(layout)

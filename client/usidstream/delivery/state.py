@@ -351,8 +351,8 @@ class Delivery:
 
     def _has_forgotten(self, message: wire.Opened) -> bool:
         """Whether the daemon lacks what it had acknowledged as durable; nobody else has it now."""
-        anew = self._trusted and not message.resumed
-        return anew or message.positions < self.durable_positions
+        anew = isinstance(self.opening, wire.Open) and not message.resumed
+        return (self._trusted and anew) or message.positions < self.durable_positions
 
     def _on_ack(self, message: wire.Ack, now: float) -> None:
         if self.state not in OPEN:
