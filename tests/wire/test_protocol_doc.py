@@ -162,7 +162,7 @@ def test_the_times_and_the_port() -> None:
     config = Config()
     text = section("### Time")
     assert f"`peer_silence_s` ({config.peer_silence_s:g} s)" in text
-    assert f"`flush_interval_s` of the daemon ({config.flush_interval_s:g} s)" in text
+    assert f"`commit_interval_s` of the daemon ({config.commit_interval_s:g} s)" in text
     assert f"`join_timeout_s` of the daemon ({config.join_timeout_s:g} s)" in text
     assert f"the default port is {wire.DEFAULT_DATA_PORT}" in DOC
 
