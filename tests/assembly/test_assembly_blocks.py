@@ -116,7 +116,7 @@ def test_one_element_too_many_refuses_the_whole_block() -> None:
     with pytest.raises(AlreadyCovered):
         assembly.begin(Block(0, 20, 0, 12, 7 * ones(20, 12)), False)
     assert assembly.covered_elements == 1
-    assert [tile.rect for tile in assembly.dirty_tiles()] == [Rect(15, 20, 0, 12)]
+    assert [tile.rect for tile in assembly.incomplete_tiles()] == [Rect(15, 20, 0, 12)]
 
 
 def test_again_fills_only_what_is_missing() -> None:

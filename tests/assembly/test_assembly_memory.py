@@ -51,7 +51,7 @@ def place(assembly: Assembly, block: Block) -> list[Tile]:
 
 
 def parked_tiles(assembly: Assembly) -> list[int]:
-    return [tile.index for tile in assembly.dirty_tiles() if tile.parked]
+    return [tile.index for tile in assembly.incomplete_tiles() if tile.parked]
 
 
 def test_the_least_recently_used_tile_of_all_assemblies_is_parked() -> None:
@@ -230,19 +230,17 @@ def test_a_snapshot_of_an_open_and_of_a_parked_tile() -> None:
     half = np.zeros((16, 8), DTYPE)
     half[4:6] = expected(20, 2)
     half[9, 3:5] = expected(25, 1)[0, 3:5]
-    (tile,) = assembly.dirty_tiles()
-    copy = assembly.snapshot(tile)
-    assert assembly.dirty_tiles() == []
+    (tile,) = assembly.incomplete_tiles()
+    copy = tile.snapshot()
     place(assembly, rows_of(30, 1))
     np.testing.assert_array_equal(copy, half)
     half[14] = expected(30, 1)
     place(assembly, rows_of(40, 1))
     assert tile.parked
-    np.testing.assert_array_equal(assembly.snapshot(tile), half)
+    np.testing.assert_array_equal(tile.snapshot(), half)
     place(assembly, rows_of(16, 4))
-    assert tile in assembly.dirty_tiles()
     half[:4] = expected(16, 4)
-    copy = assembly.snapshot(tile)
+    copy = tile.snapshot()
     np.testing.assert_array_equal(copy, half)
     place(assembly, rows_of(22, 3))
     np.testing.assert_array_equal(copy, half)

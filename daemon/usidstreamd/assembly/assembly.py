@@ -226,14 +226,6 @@ class Assembly:
         states = summary.positions_state(self.grid, complete, {}, 0, self.grid.n_rows)
         return states, summary.partial_ranges(self.grid, complete, {})
 
-    def dirty_tiles(self) -> list[Tile]:
-        """Return the incomplete tiles that took elements since their last snapshot."""
-        return [tile for tile in self._tiles.values() if tile.dirty]
-
-    def snapshot(self, tile: Tile) -> Elements:
-        """Return a copy (rows, columns) of what a tile holds, 0 elsewhere; it is not dirty then."""
-        return tile.snapshot()
-
     def take_dirty_rows(self) -> tuple[int, int] | None:
         """Return rows within which all changes since the last call lie, or None if there are none.
 

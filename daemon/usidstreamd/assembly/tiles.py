@@ -54,17 +54,14 @@ class Tile:
         Where it lies in the main.
     coverage : TileCoverage
         What it holds.
-    dirty : bool
-        Whether it took elements since its last snapshot.
     """
 
-    __slots__ = ("_buffer", "_context", "_lines", "_parked", "coverage", "dirty", "index", "rect")
+    __slots__ = ("_buffer", "_context", "_lines", "_parked", "coverage", "index", "rect")
 
     def __init__(self, index: int, coverage: TileCoverage, context: TileContext) -> None:
         self.index = index
         self.rect = context.grid.rect(index)
         self.coverage = coverage
-        self.dirty = False
         self._context = context
         self._buffer: Buffer | None = None
         self._lines: Elements | None = None
@@ -113,18 +110,16 @@ class Tile:
         if lines is None:
             if self._parked is not None and not self._completed_by(part):
                 self._parked.place(part)
-                self.dirty = True
                 return True
             lines = self._open()
             if lines is None:
                 return False
         lines[part.lines, part.cells] = part.source
-        self.dirty = True
         self._context.pool.use(self)
         return True
 
     def snapshot(self) -> Elements:
-        """Return a copy (rows, columns) of what is held, 0 elsewhere; the tile is not dirty then.
+        """Return a copy (rows, columns) of what is held, 0 elsewhere.
 
         The tile goes on as before: open or parked.
         """
@@ -136,7 +131,6 @@ class Tile:
         else:
             raise ValueError(f"{self!r} was released before.")
         self._clear_rest(lines)
-        self.dirty = False
         return self._oriented(lines).view(self._context.dtype)
 
     def park(self) -> None:
