@@ -163,6 +163,9 @@ ERRORS: Mapping[str, ErrorSpec] = MappingProxyType(
         "internal_error": ErrorSpec("The daemon met a fault of its own.", "Please report it."),
         # met by the client alone
         "timeout": ErrorSpec("It took longer than the caller allowed.", "Call again.", True),
+        "not_finished": ErrorSpec(
+            "A result was asked for before the scan had ended.", "Call finish first."
+        ),
         "bad_source": ErrorSpec(
             "A file cannot be replayed.", "The message says what is wrong with it."
         ),
