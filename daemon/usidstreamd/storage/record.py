@@ -173,17 +173,6 @@ def find_journals(data_dir: Path) -> Iterator[OpenRecord | StorageError]:
             yield error
 
 
-def begin_creation(journal: Path) -> None:
-    """Mark a new journal directory as one whose scan is not created yet.
-
-    The mark is the file that the scan's is built in, and goes when that gets its final name.
-    """
-    try:
-        (journal / CREATING_NAME).touch(exist_ok=False)
-    except OSError as error:
-        raise storage_error("make", journal / CREATING_NAME, error) from error
-
-
 def is_unfinished(journal: Path) -> bool:
     """Whether a journal directory is of a scan whose creation did not reach its end.
 
