@@ -76,6 +76,7 @@ def test_a_damaged_block_is_sent_again_and_nobody_hears_of_it(
     with client.open_scan(make_layout()) as scan:
         scan.corrupt_next_block()
         scan.write_block(0, DATA[:50])
+        scan.wait_durable()
         scan.write_block(50, DATA[50:])
         scan.wait_durable()
         assert scan.durable == N

@@ -328,6 +328,27 @@ def test_of_single_pixels_only_those_that_were_there_are_refused() -> None:
     assert "rows 5, 9" in refused.message
 
 
+def test_of_gathered_blocks_each_is_refused_as_a_whole() -> None:
+    delivery = start()
+    gathered = block(4, rows=6)
+    gathered.single, gathered.wholes = True, [(0, 2), (3, 6)]
+    delivery.add_block(gathered)
+    sent(delivery)
+    delivery.receive(error("already_covered", 1, details={"ranges": [[8, 9, 0, 4]]}), 0.0)
+    [rest] = [m for m in sent(delivery) if isinstance(m, wire.Block)]
+    assert (rest.row, rest.rows) == (4, 3)
+    refused = delivery.take_error()
+    assert refused is not None
+    assert "rows 7 to 9" in refused.message
+
+
+def test_a_part_of_gathered_blocks_keeps_what_was_written_as_one() -> None:
+    gathered = block(0, rows=8)
+    gathered.wholes = [(1, 4), (6, 8)]
+    parts = list(gathered.split(gathered.nbytes // 4))
+    assert [part.wholes for part in parts] == [[(1, 2)], [(0, 2)], [], [(0, 2)]]
+
+
 @pytest.mark.parametrize("ranges", [None, "rows", [[1, 2]], [[90, 91, 0, 1]]])
 def test_a_refusal_that_names_no_row_concerns_all_of_them(ranges: Any) -> None:
     delivery = start()

@@ -178,6 +178,30 @@ def test_a_block_of_scattered_rows_fills_up() -> None:
     assert not lane.scatters
 
 
+def test_blocks_and_pixels_that_continue_each_other_make_one_block() -> None:
+    lane = Lane([WIDE])
+    data = np.arange(4 * 10, dtype="f8").reshape(10, 4)
+    assert not lane.extends(0, 3), "no block is open"
+    lane.begin(0, N)
+    lane.place_rows(0, data[:3])
+    write(lane, 3, {"Wide": data[3]})
+    assert lane.extends(4, 6)
+    assert not lane.extends(5, 5), "a row lies between"
+    lane.place_rows(4, data[4:])
+    [payload] = lane.take()
+    assert (payload.row, payload.rows, payload.wholes) == (0, 10, [(0, 3), (4, 10)])
+    assert np.array_equal(np.frombuffer(payload.data, "<f4").reshape(10, 4), data)
+    assert lane.take() == []
+
+
+def test_a_block_that_does_not_fit_in_the_open_one_does_not_extend_it() -> None:
+    lane = Lane([WIDE], max_bytes=8 * WIDE.row_nbytes)
+    lane.begin(0, N)
+    lane.place_rows(0, np.zeros((6, 4)))
+    assert lane.extends(6, 2)
+    assert not lane.extends(6, 3)
+
+
 def test_where_coverage_must_be_asked_no_row_takes_the_fast_path() -> None:
     lane = Lane([WIDE])
     lane.begin(9, N, may_scatter=False)

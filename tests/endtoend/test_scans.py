@@ -405,6 +405,27 @@ def test_errors_about_earlier_blocks_are_raised_once_and_the_scan_goes_on(daemon
     np.testing.assert_array_equal(read(scan.result.file), data)
 
 
+def test_of_blocks_that_travel_together_only_the_refused_one_is_missing(daemon: Daemon) -> None:
+    layout = make_layout()
+    data = make_data(layout)
+    with connect(daemon.endpoint) as client, client.open_scan(layout) as scan:
+        scan.write_block(20, data[20:30])
+        scan.wait_durable()
+        for row in (0, 8, 16, 24, 32):
+            scan.write_block(row, data[row : row + 8])
+        with pytest.raises(UsidstreamError) as caught:
+            scan.wait_durable(timeout_s=20)
+        assert caught.value.code == "already_covered"
+        assert (caught.value.details["row"], caught.value.details["rows"]) == (16, 16)
+        scan.wait_durable(timeout_s=20)
+        assert scan.durable_ranges() == [(0, 16), (20, 30), (32, 40)]
+        scan.write_block(16, data[16:20])
+        scan.write_block(30, data[30:32])
+        scan.write_block(40, data[40:])
+    assert scan.result.status == "complete"
+    np.testing.assert_array_equal(read(scan.result.file), data)
+
+
 def test_a_daemon_that_cannot_write_says_so(tmp_path: Path) -> None:
     other = Daemon(tmp_path / "blocked")
     other.data_dir.write_text("a file where a folder should be")

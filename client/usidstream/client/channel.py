@@ -38,6 +38,8 @@ from .options import Options, Waker, fresh
 PIECE_BYTES = 1 << 20
 """Large blocks travel in pieces of about this size, each with a buffer of its own, so that memory
 is freed as they become durable."""
+MAX_GATHERED_BYTES = 128 * 1024
+"""Blocks of whole rows up to this size travel with their neighbours: a message costs more."""
 MAX_LANES_COUNT = 32
 WAIT_SLICE_S = 1.0
 """Lock waits cannot be interrupted everywhere; none is longer than this."""
@@ -183,10 +185,10 @@ class Channel:
             self.delivery.add_block(payload)
         self._waker.posted()
 
-    def seal_all(self, main: str = "") -> None:
-        """Hand every open block to delivery, or those that hold rows of one main."""
+    def seal_all(self, main: str = "", but: Lane | None = None) -> None:
+        """Hand every open block to delivery, or those that hold rows of one main, but for one."""
         for names, lane in self.lanes.items():
-            if not main or main in names:
+            if lane is not but and (not main or main in names):
                 self.seal(lane)
 
     def annotate(self, attrs: Mapping[str, Any]) -> None:
@@ -226,11 +228,29 @@ class Channel:
             self.skipped += rows
             return
 
+        if cols == main.n_cols and table.nbytes <= MAX_GATHERED_BYTES and not self.held:
+            lane = self.lane((main.name,))
+            if rows <= lane.capacity:
+                self._gather(lane, row, table)
+                return
+        self.seal_all(main.name)
+
         def make(start: int, stop: int) -> Payload:
             data = np.array(table[start:stop], dtype=main.dtype, order="C")
             return Payload(main.name, row + start, stop - start, col, cols, as_bytes(data))
 
         self._add_pieces(rows, cols * main.dtype.itemsize, make)
+
+    def _gather(self, lane: Lane, row: int, table: conform.Array) -> None:
+        """Take whole rows into their main's lane, where they wait for their neighbours."""
+        self.seal_all(lane.mains[0].name, but=lane)
+        while not lane.extends(row, len(table)):
+            self.seal(lane)
+            if self._ready(lane, row):
+                break
+            self.wait_for_room(lane.nbytes, "the block was not taken")
+        lane.place_rows(row, table)
+        self.settle(lane)
 
     def add_scattered(self, main: MainShape, numbers: Rows, table: conform.Array) -> None:
         """Take the rows of the given numbers; as `add_rows`."""

@@ -219,6 +219,9 @@ class Scan:
     def write_block(self, row: int, block: Any, col: int = 0, main: str | None = None) -> None:
         """Write a rectangle: rows ``row ..`` and columns ``col ..`` of a main.
 
+        Small blocks of whole rows that follow one another travel together, a few milliseconds
+        later at most; each is still taken or refused on its own.
+
         Parameters
         ----------
         row, col
@@ -241,7 +244,6 @@ class Scan:
         row, col = conform.integer(row, "row"), conform.integer(col, "col")
         with self._channel.lock:
             self._channel.check()
-            self._channel.seal_all(shape.name)
             self._channel.add_rows(shape, row, table, col)
 
     def write_at(self, rows: Any, block: Any, main: str | None = None) -> None:

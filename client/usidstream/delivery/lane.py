@@ -1,4 +1,4 @@
-"""Gathering single pixels in blocks.
+"""Gathering single pixels, and small blocks of whole rows, in blocks worth sending.
 
 A lane serves a fixed choice of mains that are written together: one block for each of them comes
 out of it. It knows rows, staging buffers and when a block is full; it must never know clocks, locks
@@ -117,6 +117,7 @@ class Lane:
         self._may_scatter = True
         self._numbers: list[int] | None = None
         self._seen: set[int] = set()
+        self._wholes: list[tuple[int, int]] = []
 
     @property
     def nbytes(self) -> int:
@@ -198,6 +199,11 @@ class Lane:
             return self.used * self._only.main.row_nbytes < MIN_RUN_BYTES
         return row not in self._seen
 
+    def extends(self, row: int, rows: int) -> bool:
+        """Whether rows ``row ..`` continue the open run, and all of them fit in it."""
+        is_run = self.used and self._numbers is None and row == self._first + self.used
+        return bool(is_run) and self.used + rows <= self.capacity
+
     def pause(self) -> None:
         """Lead the next row off the fast paths."""
         self.next_row, self.scatters = None, False
@@ -216,7 +222,20 @@ class Lane:
         self._may_scatter = may_scatter
         self._stop = min(stop, row + self.capacity)
         self._numbers = None
+        self._wholes = []
         self._generation += 1
+
+    def place_rows(self, row: int, table: Array) -> None:
+        """Take rows (n, M) of the only main that `extends`, or the first ones after `begin`.
+
+        They were written in one call, and are refused as one.
+        """
+        start, stop = self.used, self.used + len(table)
+        self._only.array[start:stop] = table
+        self._wholes.append((start, stop))
+        self.used = stop
+        is_open = row + len(table) < self._stop
+        self.next_row = row + len(table) if is_open else None
 
     def place(self, row: int, spectra: Mapping[str, Any]) -> None:
         """Take a row that `takes` accepts, or the first one after `begin`."""
@@ -244,7 +263,8 @@ class Lane:
         if not used:
             return []
         rows = range(self._first, self._first + used) if numbers is None else numbers
-        return [_payload(stage.main, rows, stage.take(used)) for stage in self._stages]
+        wholes, self._wholes = self._wholes, []
+        return [_payload(stage.main, rows, stage.take(used), wholes) for stage in self._stages]
 
     def lingers(self) -> bool:
         """At a tick: whether the open block was open at the tick before."""
@@ -254,9 +274,13 @@ class Lane:
         return before == self._generation
 
 
-def _payload(main: MainShape, rows: range | list[int], data: Array) -> Payload:
-    if isinstance(rows, range):
-        return Payload(
-            main.name, rows.start, len(rows), 0, main.n_cols, as_bytes(data), single=True
-        )
-    return scattered(main.name, rows, 0, main.n_cols, data, single=True)
+def _payload(
+    main: MainShape, rows: range | list[int], data: Array, wholes: Sequence[tuple[int, int]]
+) -> Payload:
+    if not isinstance(rows, range):
+        payload = scattered(main.name, rows, 0, main.n_cols, data, single=True)
+    else:
+        contents = as_bytes(data)
+        payload = Payload(main.name, rows.start, len(rows), 0, main.n_cols, contents, single=True)
+    payload.wholes = wholes
+    return payload

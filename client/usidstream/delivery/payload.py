@@ -37,6 +37,9 @@ class Payload:
     single
         The rows were written one by one, so that each stands for itself: if one is refused, the
         others still count.
+    wholes
+        Spans of rows, counted from the block's first, that were written in one call: if a row of
+        such a span is refused, the span is.
     """
 
     main: str
@@ -47,6 +50,7 @@ class Payload:
     data: memoryview
     numbers: memoryview | None = None
     single: bool = False
+    wholes: Sequence[tuple[int, int]] = ()
     crc: int = field(default=-1, repr=False)
 
     def __post_init__(self) -> None:
@@ -121,7 +125,12 @@ class Payload:
         else:
             numbers, row = None, self.row + start
         data = self.data[start * size : stop * size]
-        return replace(self, row=row, rows=stop - start, data=data, numbers=numbers)
+        wholes = [
+            (max(a, start) - start, min(b, stop) - start)
+            for a, b in self.wholes
+            if a < stop and b > start
+        ]
+        return replace(self, row=row, rows=stop - start, data=data, numbers=numbers, wholes=wholes)
 
     def _split_row(self, max_bytes: int) -> Iterator[Payload]:
         item = self.data.nbytes // self.cols
@@ -137,7 +146,15 @@ class Payload:
                 data=self.data[start * item : stop * item],
                 numbers=None,
                 single=False,
+                wholes=(),
             )
+
+    def refused_with(self, hit: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Return which rows go when those are refused: with each the span it was written in."""
+        refused = hit.copy()
+        for start, stop in self.wholes:
+            refused[start:stop] = hit[start:stop].any()
+        return refused
 
     def without(self, refused: npt.NDArray[np.bool_]) -> Payload | None:
         """Return what is left when some of its rows go, or None."""

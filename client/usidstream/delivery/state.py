@@ -436,7 +436,7 @@ class Delivery:
         refused = payload
         self.kept.drop(entry)
         if payload.single and error.code == "already_covered":
-            hit = rows_hit(payload, error.details.get("ranges"))
+            hit = payload.refused_with(rows_hit(payload, error.details.get("ranges")))
             rest = payload.without(hit)
             if hit.any() and rest is not None:
                 self.kept.resubmit(entry, rest, again=entry.again)
