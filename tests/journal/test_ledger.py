@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from usidstream.framing import frame, pack
 from usidstreamd.storage import StorageError, SyncError
 from usidstreamd.storage.chunktable import ChunkAddress, ChunkTable, pack_addresses, unpack_entries
-from usidstreamd.storage.framing import frame, pack
 from usidstreamd.storage.ledger import Ledger, LedgerState, replay
 from usidstreamd.storage.ledger_records import (
     Annotated,

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from support.storing import CREATED, SCAN_ID, chunks_of
+from usidstream.checksum import crc32
 from usidstream.layout import ScanLayout
 from usidstreamd.storage import MainPlan, OpenRecord, structure
 from usidstreamd.storage.address import AddressedWriter, is_sealed
-from usidstreamd.storage.checksum import crc32
 from usidstreamd.storage.chunktable import ChunkAddress
 from usidstreamd.storage.files import sync_file
 from usidstreamd.storage.live import LIBVER

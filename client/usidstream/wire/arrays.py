@@ -9,13 +9,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..checksum import crc32
 from .limits import MAX_LAYOUT_DEPTH, bad_message
 from .messages import Frame
-
-try:  # isal's CRC-32 is six times as fast; the light client may be without it
-    from isal.isal_zlib import crc32 as _crc32
-except ImportError:
-    from zlib import crc32 as _crc32
 
 Ranges: TypeAlias = "np.ndarray[Any, np.dtype[np.integer[Any]]]"
 
@@ -36,9 +32,9 @@ def block_crc(row: int, rows: int, col: int, cols: int, frames: Sequence[Frame])
 
     The address is part of it so that a damaged one cannot put good data in the wrong place.
     """
-    crc = _crc32(_ADDRESS.pack(row, rows, col, cols))
+    crc = crc32(_ADDRESS.pack(row, rows, col, cols))
     for frame in frames:
-        crc = _crc32(frame, crc)
+        crc = crc32(frame, crc)
     return crc
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from usidstream.framing import Buffer as Payload
+
 from .positioned import read_at
 from .record import MainPlan
-from .records import Buffer as Payload
 
 SAMPLE_BYTES = 32
 

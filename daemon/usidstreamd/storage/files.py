@@ -11,11 +11,11 @@ import contextlib
 import errno
 import os
 import re
-import sys
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
+from usidstream.disk import sync_data, sync_names
 from usidstream.errors import LayoutError
 
 from .errors import storage_error, sync_error
@@ -76,24 +76,6 @@ def journal_dir(path: Path) -> Path:
     return path.with_name(path.name + JOURNAL_SUFFIX)
 
 
-def sync_data(fd: int) -> None:
-    """Bring a file's data, and the size needed to read it, to the disk.
-
-    Raises
-    ------
-    OSError
-        As the operating system says; nothing since the last good sync may be relied on.
-    """
-    if sys.platform == "darwin":  # fsync leaves the data in the drive's cache there
-        import fcntl
-
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-    elif hasattr(os, "fdatasync"):
-        os.fdatasync(fd)
-    else:
-        os.fsync(fd)
-
-
 def sync_file(path: Path) -> None:
     """Bring a whole file to the disk; raise `SyncError` if that fails."""
     try:
@@ -108,14 +90,8 @@ def sync_file(path: Path) -> None:
 
 def sync_directory(path: Path) -> None:
     """Bring a directory's names to the disk, where the platform has such an operation."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_names(path)
     except OSError as error:
         raise sync_error(path, error) from error
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from usidstream.framing import frame, pack, unframe, unpack
+
 from .errors import StorageError, damaged_error, storage_error
 from .files import publish, sync_directory
-from .framing import frame, pack, unframe, unpack
 
 FINISHED_PARTS = (".usidstream", "finished")
 

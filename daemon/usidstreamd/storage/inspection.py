@@ -20,8 +20,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from usidstream.checksum import crc32
+
 from . import structure
-from .checksum import crc32
 from .chunktable import ChunkTable, Entries
 from .positioned import read_at
 from .record import OpenRecord

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from usidstream.framing import frame
+
 from .chunktable import ChunkTable, unpack_entries
 from .coverage import PartialRanges
 from .errors import damaged_error
 from .files import publish
-from .framing import frame
 from .ledger_records import (
     Annotated,
     Checkpoint,

@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from usidstream.framing import FramingError, pack, unpack
 from usidstream.wire import Frame, pack_layout, unpack_layout
 
 from .chunktable import ChunkAddress, ChunkTable, pack_addresses
 from .coverage import PartialRanges, Ranges
-from .framing import FramingError, pack, unpack
 
 LEDGER_VERSION = 1
 _CHUNKS, _MAP = b"c", b"m"

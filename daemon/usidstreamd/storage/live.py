@@ -23,6 +23,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from usidstream.disk import sync_data
 from usidstream.layout import ScanLayout
 
 from ..h5usid import write_simple_attrs
@@ -38,7 +39,7 @@ from .errors import (
     storage_error,
     sync_error,
 )
-from .files import journal_dir, publish_new, remove, sync_data, sync_file
+from .files import journal_dir, publish_new, remove, sync_file
 from .finished import FinishedResult
 from .record import CREATING_NAME, MainPlan
 from .superblock import require_closed

@@ -19,9 +19,10 @@ from typing import Any, TypeAlias
 import h5py
 import numpy as np
 
+from usidstream.checksum import crc32
+
 from . import structure
 from .address import AddressedWriter, is_sealed
-from .checksum import crc32
 from .chunktable import ChunkTable
 from .coverage import Coverage, CoverageUpdate
 from .datasets import LiveMain

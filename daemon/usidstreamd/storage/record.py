@@ -14,7 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from usidstream.disk import sync_data
 from usidstream.errors import UsidstreamError
+from usidstream.framing import FramingError, frame, pack, unframe, unpack
 from usidstream.layout import ScanLayout
 from usidstream.wire import Frame, pack_layout, unpack_layout
 
@@ -24,10 +26,8 @@ from .files import (
     TEMPORARY_SUFFIX,
     journal_dir,
     publish,
-    sync_data,
     sync_directory,
 )
-from .framing import FramingError, frame, pack, unframe, unpack
 from .template import TEMPLATE_NAME
 
 RECORD_NAME = "open"

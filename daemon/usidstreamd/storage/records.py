@@ -2,7 +2,7 @@
 
 Writing never moves what was written before, and a record that could not be written whole is cut
 off again, so that a good one never stands behind a bad one. Reading stops at the first record that
-is not whole. What a record means is for others to know; the frame is that of `framing`.
+is not whole. What a record means is for others to know; the frame is that of `usidstream.framing`.
 """
 
 from __future__ import annotations
@@ -11,31 +11,13 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
 
-from .checksum import crc32
+from usidstream.disk import sync_data, write_all
+from usidstream.framing import HEADER, Buffer, FramingError, Parts, read_records, record_header
+
 from .errors import StorageError, storage_error, sync_error
-from .files import sync_data
-from .framing import HEADER, MAX_RECORD_BYTES, FramingError
 
 READ_BUFFER_BYTES = 1 << 20
-MAX_BUFFERS_COUNT = 1000
-"""Buffers of one ``writev``; POSIX systems take 1024."""
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
-Parts: TypeAlias = Sequence[Buffer]
-"""A record's payload in pieces, each C-contiguous, in order."""
-
-
-def record_header(parts: Parts) -> bytes:
-    """Return the frame that precedes a payload; raise `FramingError` if that is too large."""
-    length = sum(memoryview(part).nbytes for part in parts)
-    if length > MAX_RECORD_BYTES:
-        raise FramingError(f"a record holds at most {MAX_RECORD_BYTES} bytes, not {length}")
-    crc = crc32(length.to_bytes(4, "little"))
-    for part in parts:
-        crc = crc32(part, crc)
-    return HEADER.pack(length, crc)
 
 
 class RecordReader:
@@ -60,22 +42,13 @@ class RecordReader:
             with self._path.open("rb", buffering=READ_BUFFER_BYTES) as file:
                 size = os.fstat(file.fileno()).st_size
                 self.good_bytes, self.cut_bytes = 0, size
-                while (payload := self._next(file.read(HEADER.size), file)) is not None:
-                    self.good_bytes += HEADER.size + len(payload)
-                    self.cut_bytes = size - self.good_bytes
-                    yield payload
+                with contextlib.suppress(FramingError):  # what stands behind is counted, not read
+                    for payload in read_records(file, size):
+                        self.good_bytes += HEADER.size + len(payload)
+                        self.cut_bytes = size - self.good_bytes
+                        yield payload
         except OSError as error:
             raise storage_error("read", self._path, error) from error
-
-    def _next(self, header: bytes, file: BinaryIO) -> bytes | None:
-        if len(header) < HEADER.size:
-            return None
-        length, crc = HEADER.unpack(header)
-        if length > self.cut_bytes - HEADER.size:  # a length that is damaged asks for no memory
-            return None
-        payload = file.read(length)
-        good = crc32(payload, crc32(header[:4])) == crc
-        return payload if good and len(payload) == length else None
 
 
 class RecordFile:
@@ -125,7 +98,7 @@ class RecordFile:
         for parts in records:
             buffers += record_header(parts), *parts
         try:
-            nbytes = _write_all(self._fd, buffers)
+            nbytes = write_all(self._fd, buffers)
         except OSError as error:
             self._take_back()
             raise storage_error("write", self.path, error) from error
@@ -164,24 +137,3 @@ class RecordFile:
         except OSError as error:
             self._failure = storage_error("cut", self.path, error)
             raise self._failure from error
-
-
-def _write_all(fd: int, buffers: Sequence[Buffer]) -> int:
-    """Write buffers one behind the other, however little the system takes at a time."""
-    views = [memoryview(buffer).cast("B") for buffer in buffers]
-    total = sum(len(view) for view in views)
-    first = 0
-    while first < len(views):
-        left = _write_some(fd, views[first : first + MAX_BUFFERS_COUNT])
-        while first < len(views) and left >= len(views[first]):
-            left -= len(views[first])
-            first += 1
-        if left:
-            views[first] = views[first][left:]
-    return total
-
-
-def _write_some(fd: int, views: Sequence[memoryview]) -> int:
-    if hasattr(os, "writev"):
-        return os.writev(fd, views)
-    return os.write(fd, views[0])

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy.typing as npt
 
+from usidstream.checksum import crc32
 from usidstream.layout import ScanLayout
 
-from .checksum import crc32
 from .chunktable import ChunkAddress
 from .coverage import Coverage, CoverageUpdate
 from .datasets import Payload

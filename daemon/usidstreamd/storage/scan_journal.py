@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from usidstream.disk import sync_data
+
 from .chunktable import ChunkAddress
 from .errors import StorageError, storage_error, sync_error
-from .files import sync_data
 from .ledger import LEDGER_NAME, Ledger
 from .ledger_records import (
     Annotated,

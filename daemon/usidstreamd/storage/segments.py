@@ -13,9 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from usidstream.framing import Buffer, Parts
+
 from .errors import StorageError, storage_error
 from .files import remove, sync_directory
-from .records import Buffer, Parts, RecordFile, RecordReader
+from .records import RecordFile, RecordReader
 
 SEGMENT_PREFIX = "rows-"
 SEGMENT_TARGET_BYTES = 64 << 20

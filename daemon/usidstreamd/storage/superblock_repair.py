@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from usidstream.disk import sync_data
+
 from .errors import damaged_error, storage_error
-from .files import sync_data
 from .superblock import SIGNATURE
 
 # signature, version, sizes of offsets and lengths, flags; base, extension, end, root; checksum

@@ -12,9 +12,10 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
+from usidstream.framing import frame, pack, unframe, unpack
+
 from .errors import StorageError, damaged_error, storage_error
 from .files import journal_dir, publish, sync_directory
-from .framing import frame, pack, unframe, unpack
 from .ledger import LEDGER_NAME
 from .record import SUSPECT_NAME
 

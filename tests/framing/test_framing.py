@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usidstreamd.storage import framing
+from usidstream import framing
 
 payloads = st.lists(st.binary(max_size=60), max_size=6)
 
