@@ -129,9 +129,9 @@ class Scan:
             self._pipeline.tick(now)
         return self._carry_out(self.session.tick(now))
 
-    def take_acks(self) -> Sends:
+    def take_acks(self, now: float) -> Sends:
         """Return the acks that peers have not been told."""
-        return self._carry_out(self.session.take_acks())
+        return self._carry_out(self.session.take_acks(now))
 
     def close(self) -> None:
         """Give back the memory and end the threads, once the session is over."""

@@ -137,7 +137,7 @@ class Server:
         for scan in list(self._scans.values()):
             self._send_all(scan.advance(now))
             self._send_all(scan.tick(now))
-            self._send_all(scan.take_acks())
+            self._send_all(scan.take_acks(now))
             self._retire_if_over(scan)
         self._forget_silent(now)
 

@@ -7,6 +7,7 @@ import pytest
 from support.sessions import JOINER, OPENER, OTHER, SCAN, Stage
 from usidstream import wire
 from usidstreamd.session import State, events
+from usidstreamd.session.intake import ACK_INTERVAL_S
 
 
 def test_what_settled_when_a_commit_began_is_durable_when_it_ends() -> None:
@@ -192,3 +193,30 @@ def test_a_failed_file_makes_nothing_durable_any_more(begun_before: bool) -> Non
     assert stage.session.state is State.FAILED
     stage.tick(1000.0)
     assert not stage.commits
+
+
+def test_news_of_a_little_credit_waits_for_more_but_not_for_long() -> None:
+    stage = Stage.acquiring()
+    stage.send(1)
+    stage.settle()
+    assert stage.ack().received == 1
+    start = stage.now
+    stage.send(2, row=1)
+    stage.settle()
+    assert stage.session.take_acks(start) == [], "told a moment ago"
+    assert len(stage.session.take_acks(start + ACK_INTERVAL_S)) == 1
+    for seq in range(3, 7):
+        stage.send(seq, row=seq)
+    stage.settle_all()
+    assert len(stage.session.take_acks(start + ACK_INTERVAL_S)) == 1, "so much does not wait"
+
+
+def test_news_of_what_is_durable_does_not_wait() -> None:
+    stage = Stage.acquiring()
+    stage.acks()
+    start = stage.now
+    stage.send(1)
+    stage.settle()
+    stage.ping(commit=True)
+    stage.commit(positions=1)
+    assert len(stage.session.take_acks(start)) == 1

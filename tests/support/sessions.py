@@ -11,6 +11,7 @@ from usidstream import wire
 from usidstream.errors import UsidstreamError
 from usidstream.layout import Dimension, MainLayout, ScanLayout
 from usidstreamd.session import Session, SessionLimits, events
+from usidstreamd.session.intake import ACK_INTERVAL_S
 
 SCAN = "0123456789abcdef0123456789abcdef"
 OPENER, JOINER, OTHER = b"opener", b"joiner", b"other"
@@ -85,7 +86,8 @@ class Stage:
         return self._keep(self.session.tick(now))
 
     def acks(self) -> dict[bytes, wire.Ack]:
-        sends = self._keep(self.session.take_acks())
+        self.now += ACK_INTERVAL_S
+        sends = self._keep(self.session.take_acks(self.now))
         return {send.peer: send.message for send in sends}
 
     def _keep(self, actions: list[events.Action]) -> list[events.Action]:

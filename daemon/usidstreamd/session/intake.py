@@ -30,6 +30,11 @@ from .events import (
 from .peers import Facts, Peer, Roster
 from .replies import ack_message, error_message
 
+ACK_INTERVAL_S = 0.01
+"""News of credit alone waits this long for more of it: every ack costs both sides a message."""
+PROMPT_CREDIT_PARTS = 16
+"""News of so much credit, as a part of the window, does not wait."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
@@ -180,13 +185,24 @@ class Intake:
             actions += self.ask_resend(event.peer, peer, peer.resend_asked)
         return actions
 
-    def take_acks(self) -> list[Action]:
-        """Return an ack for every peer that has not been told the latest yet."""
+    def take_acks(self, now: float) -> list[Action]:
+        """Return an ack for every peer that has not been told what it should know by now."""
         actions: list[Action] = []
         for peer_id, peer in self._roster:
-            if self._facts(peer) != peer.told:
+            if self._has_news(peer, now):
+                peer.told_s = now
                 actions += self.ack(peer_id, peer)
         return actions
+
+    def _has_news(self, peer: Peer, now: float) -> bool:
+        if peer.told is None:
+            return False
+        _, durable, credit, positions = facts = self._facts(peer)
+        if facts == peer.told or now - peer.told_s >= ACK_INTERVAL_S:
+            return facts != peer.told
+        _, told_durable, told_credit, told_positions = peer.told
+        is_much = credit - told_credit >= self._limits.credit_window_bytes // PROMPT_CREDIT_PARTS
+        return is_much or (durable, positions) != (told_durable, told_positions)
 
     def ack(self, peer_id: PeerId, peer: Peer) -> list[Action]:
         """Tell a peer the latest, once it has been answered."""

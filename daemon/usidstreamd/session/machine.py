@@ -131,11 +131,11 @@ class Session:
             return self.receive(JoinersLate(), now)
         return self._progress(now)
 
-    def take_acks(self) -> list[Action]:
-        """Return an ack for every peer that has not been told the latest yet."""
+    def take_acks(self, now: float) -> list[Action]:
+        """Return an ack for every peer that has not been told what it should know by now."""
         if self.state in (State.ENDED, State.FAILED):
             return []
-        return self._intake.take_acks()
+        return self._intake.take_acks(now)
 
     @property
     def positions(self) -> int:

@@ -27,7 +27,7 @@ class Peer:
 
     Four counts of seq follow one another: ``arrived``, ``settled`` (placed or refused),
     ``committing`` (settled when the latest commit began) and ``durable``. ``told`` is what the peer
-    knows, None until it has been answered.
+    knows, None until it has been answered, and ``told_s`` when the last ack was due.
     """
 
     role: str
@@ -42,6 +42,7 @@ class Peer:
     leaving: int | None = None
     resend_asked: int = 0
     told: Facts | None = None
+    told_s: float = 0.0
     early: set[int] = field(default_factory=set)
 
     @property
