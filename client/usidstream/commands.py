@@ -165,6 +165,8 @@ def status(to: ToOption = DEFAULT_ENDPOINT, as_json: JsonOption = False) -> None
         return
     daemon = report["daemon"]
     print(f"{daemon['daemon']} at {daemon['endpoint']}, files in {daemon['data_dir']}")
+    if daemon.get("shortage"):
+        print(f"nothing more is taken: {daemon['shortage']}")
     for scan in report["scans"]:
         print(_scan_line(scan))
     if not report["scans"]:
@@ -176,7 +178,8 @@ def _scan_line(scan: dict[str, Any]) -> str:
     # A scan that waits for its client is not open, so nobody knows yet what it holds.
     count = f"{scan['positions']}/{total} durable" if "positions" in scan else f"{total} positions"
     line = f"{scan['scan']}  {scan['state']:<10}  {count}  {scan['file']}"
-    return f"{line}  {scan['failure']}" if scan.get("failure") else line
+    trouble = scan.get("failure") or scan.get("shortage")
+    return f"{line}  {trouble}" if trouble else line
 
 
 # -------------------------------------------------------------------- the scan and its end

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from usidstream.errors import UsidstreamError
 from usidstream.layout import MainLayout, ScanLayout
 
 from . import codecs, storage
@@ -132,6 +133,19 @@ class Scan:
     def take_acks(self, now: float) -> Sends:
         """Return the acks that peers have not been told."""
         return self._carry_out(self.session.take_acks(now))
+
+    def note_shortage(self, source: str, error: UsidstreamError | None) -> Sends:
+        """Hold credit while something lacks room on the disk; return what is to be sent."""
+        return self._carry_out(self.session.note_shortage(source, error))
+
+    @property
+    def promised_bytes(self) -> int:
+        """What may still be written for this scan without asking, besides what tiles hold.
+
+        What peers may send can take room twice: in the row journal and in the file.
+        """
+        backlog = 0 if self._pipeline is None else self._pipeline.backlog_bytes
+        return 2 * self.session.promised_nbytes + backlog
 
     def close(self) -> None:
         """Give back the memory and end the threads, once the session is over."""

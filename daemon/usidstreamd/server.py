@@ -27,6 +27,7 @@ from usidstream.layout import ScanLayout
 from . import storage
 from .assembly import BufferPool
 from .config import Config
+from .disk import Disk
 from .mailbox import Mailbox
 from .pipeline import read_attrs
 from .scan import Scan, Sends, Shop, missing_tables
@@ -84,6 +85,7 @@ class Server:
         self._waiting: dict[str, storage.OpenRecord] = {}
         self._must_stop = False
         self._stopping_since_s: float | None = None
+        self._disk = Disk(config.data_dir, config.disk_reserve_mb * MIB)
         self._encoders = ThreadPoolExecutor(config.codec_threads, "codec")
         self._finished = storage.FinishedScans(config.data_dir)
         self._shop = Shop(
@@ -128,6 +130,7 @@ class Server:
         self._must_stop = True
 
     def _turn(self) -> None:
+        self._watch_space(time.monotonic())
         self._receive()
         now = time.monotonic()
         if self._must_stop:
@@ -174,6 +177,18 @@ class Server:
         self._mailbox.close()
         self._directory.close()
 
+    # -- the disk
+
+    def _watch_space(self, now: float) -> None:
+        """Hold all credit while the disk is short of what may have to be written."""
+        if not self._disk.is_due(now):
+            return
+        scans = list(self._scans.values())
+        promised = self._shop.pool.in_use_bytes + sum(scan.promised_bytes for scan in scans)
+        if self._disk.look(now, promised):
+            for scan in scans:
+                self._send_all(scan.note_shortage("disk", self._disk.shortage))
+
     # -- scans
 
     def _find_waiting_scans(self) -> None:
@@ -208,9 +223,13 @@ class Server:
         if not all(old.join(0.0) for old in retired):
             raise UsidstreamError(f"scan {record.scan_id} is still being closed", code="recovering")
         del self._waiting[record.scan_id]
-        scan = Scan(record.scan_id, record.layout, self._shop)
-        self._scans[record.scan_id] = scan
+        scan = self._add_scan(record.scan_id, record.layout)
         scan.resume(record)
+        return scan
+
+    def _add_scan(self, scan_id: str, layout: ScanLayout) -> Scan:
+        scan = self._scans[scan_id] = Scan(scan_id, layout, self._shop)
+        scan.note_shortage("disk", self._disk.shortage)  # nobody takes part yet who had to be told
         return scan
 
     def _check_takes_scans(self) -> None:
@@ -328,8 +347,9 @@ class Server:
     def _create(self, message: wire.Open, layout: ScanLayout) -> Scan:
         self._check_takes_scans()
         name = storage.safe_name(message.file)
-        scan = Scan(message.scan, layout, self._shop)
-        self._scans[message.scan] = scan
+        if self._disk.shortage is not None:
+            raise self._disk.shortage
+        scan = self._add_scan(message.scan, layout)
         scan.create(name, datetime.now().astimezone())
         log.info("scan %s opened as %r", message.scan, name)
         return scan
@@ -429,7 +449,7 @@ class Server:
             "clients": len(self._clients),
             "memory_in_use_bytes": self._shop.pool.in_use_bytes,
             "memory_budget_bytes": self._shop.pool.budget_bytes,
-        }
+        } | self._disk.describe()
 
     def _send_all(self, sends: Sends) -> None:
         for send in sends:

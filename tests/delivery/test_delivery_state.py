@@ -21,6 +21,7 @@ from usidstream.delivery.states import TRANSITIONS, Event
 
 SCAN = "5c" * 16
 ROW = 8  # bytes
+CREDIT_BYTES = 1 << 20
 
 
 def block(row: int, rows: int = 1) -> Payload:
@@ -28,13 +29,20 @@ def block(row: int, rows: int = 1) -> Payload:
 
 
 def opened(**more: Any) -> wire.Opened:
-    values: dict[str, Any] = {"resumed": False, "credit": 1 << 20, "positions": 0, "coverage": {}}
+    values: dict[str, Any] = {
+        "resumed": False,
+        "credit": CREDIT_BYTES,
+        "positions": 0,
+        "coverage": {},
+    }
     return wire.Opened(scan=SCAN, file="/d/f.h5", role="opener", **(values | more))
 
 
-def ack(received: int, durable: int = 0, positions: int = 0) -> wire.Ack:
+def ack(
+    received: int, durable: int = 0, positions: int = 0, credit: int = CREDIT_BYTES
+) -> wire.Ack:
     return wire.Ack(
-        scan=SCAN, received=received, durable=durable, credit=1 << 20, positions=positions
+        scan=SCAN, received=received, durable=durable, credit=credit, positions=positions
     )
 
 
@@ -434,9 +442,23 @@ def test_what_only_a_new_connection_mends(code: str) -> None:
 
 def test_a_full_disk_is_remembered_for_who_waits() -> None:
     delivery = start()
-    delivery.receive(error("no_space", retryable=True), 0.0)
-    assert delivery.notice == "it is no_space"
+    told = {"retryable": True, "operation": "space", "hint": "Free space."}
+    delivery.receive(error("no_space", **told), 0.0)
+    assert delivery.notice == "it is no_space. Free space."
     assert not delivery.troubled
+    delivery.receive(ack(0), 0.0)
+    assert delivery.notice
+    delivery.receive(ack(0, credit=CREDIT_BYTES + 1), 0.0)
+    assert delivery.notice == ""
+
+
+def test_a_full_disk_refuses_a_new_scan() -> None:
+    delivery = Delivery(wire.Open(scan=SCAN, layout={}))
+    delivery.link_up(1 << 20, 0.0)
+    sent(delivery)
+    delivery.receive(error("no_space", operation="open", retryable=True), 0.0)
+    assert delivery.failure is not None
+    assert delivery.failure.code == "no_space"
 
 
 # ---------------------------------------------------------------- the end

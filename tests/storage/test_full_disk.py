@@ -23,7 +23,7 @@ from support.storing import (
     store,
     suspend,
 )
-from usidstreamd.storage import StorageError, live
+from usidstreamd.storage import StorageError, space
 from usidstreamd.storage.scan import OpenScan
 
 LAYOUT = layout_of(main_of())
@@ -42,14 +42,14 @@ def disk(monkeypatch):
     usage = shutil.disk_usage("/")
 
     def set_free(nbytes):
-        monkeypatch.setattr(live.shutil, "disk_usage", lambda _path: usage._replace(free=nbytes))
+        monkeypatch.setattr(space.shutil, "disk_usage", lambda _path: usage._replace(free=nbytes))
 
     return set_free
 
 
 def test_chunks_stop_before_the_disk_is_full_and_go_on_with_space(tmp_path, disk):
     scan = create(tmp_path)
-    disk(live.CHUNKS_KEEP_FREE_BYTES + 10)
+    disk(space.CHUNKS_KEEP_FREE_BYTES + 10)
     with pytest.raises(StorageError, match="MiB are free") as caught:
         scan.write("Raw_Data", CHUNKS, is_complete=True)
     assert caught.value.code == "no_space"
@@ -66,7 +66,7 @@ def test_chunks_stop_before_the_disk_is_full_and_go_on_with_space(tmp_path, disk
 def test_rows_stop_before_the_disk_is_full_and_the_end_can_be_recorded(tmp_path, disk):
     scan = create(tmp_path)
     block, chunks = block_of(DATA, 0, 7), scan.write("Raw_Data", CHUNKS, is_complete=True)
-    disk(live.CHUNKS_KEEP_FREE_BYTES - 1)
+    disk(space.CHUNKS_KEEP_FREE_BYTES - 1)
     for told in (([], [block], {}), (chunks, [], {})):
         with pytest.raises(StorageError) as caught:
             scan.journal.commit(*told)
@@ -84,7 +84,7 @@ def test_rows_stop_before_the_disk_is_full_and_the_end_can_be_recorded(tmp_path,
 def test_commits_stop_while_the_file_can_still_be_closed(tmp_path, disk):
     scan = create(tmp_path)
     store(scan, "Raw_Data", CHUNKS)
-    disk(live.COMMITS_KEEP_FREE_BYTES - 1)
+    disk(space.COMMITS_KEEP_FREE_BYTES - 1)
     with pytest.raises(StorageError) as caught:
         scan.commit({"Raw_Data": complete(0, 64)})
     assert caught.value.code == "no_space"

@@ -34,8 +34,8 @@ RESEND_QUIET_S = 1.0
 _RECONNECT_CODES = frozenset({"no_session", "not_joined", "shutting_down"})
 # Codes for which the first open is asked again instead of being refused to the caller.
 _PATIENT_CODES = frozenset({"recovering", "shutting_down"})
-# Codes that tell of the daemon's state and concern no request.
-_NOTICE_CODES = frozenset({"no_space"})
+# What tells of the daemon's state and answers no request, by its operation.
+_NOTICE_OPERATION = "space"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ class Delivery:
     failure: UsidstreamError | None = None
     declined: UsidstreamError | None = None
     notice: str = ""
+    """What the daemon waits for at present, in its own words."""
     reconnect: str = ""
     """Why the link must be made anew; the owner of the link clears it."""
     durable_positions: int = 0
@@ -347,6 +348,7 @@ class Delivery:
         self.kept.restart(coverage, message.credit, self.max_block_bytes)
         self._gone_back = (0, now)
         self._commit_at, self._quiet_since = now, now
+        self.notice = ""
         self.progress += 1
 
     def _has_forgotten(self, message: wire.Opened) -> bool:
@@ -357,6 +359,8 @@ class Delivery:
     def _on_ack(self, message: wire.Ack, now: float) -> None:
         if self.state not in OPEN:
             return
+        if message.credit > self.kept.credit:
+            self.notice = ""
         try:
             moved = self.kept.acknowledge(message.received, message.durable, message.credit)
         except ValueError as error:
@@ -392,8 +396,8 @@ class Delivery:
             self._on_refused(message.seq, error)
         elif message.code in _RECONNECT_CODES:
             self.reconnect = error.message
-        elif message.code in _NOTICE_CODES:
-            self.notice = error.message
+        elif message.operation == _NOTICE_OPERATION:
+            self.notice = f"{error.message}. {error.hint}"
         elif self.state is State.OPENING and message.operation in ("", self.opening.type):
             self._on_not_opened(error, now)
         elif error.fatal:

@@ -157,6 +157,11 @@ class ScanPipeline:
         self._states = {name: np.zeros(layout.n_positions, np.bool_) for name in mains}
         self.positions = 0
 
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes of blocks that the next commit may have to journal."""
+        return self._backlog.nbytes
+
     # -- placing
 
     def place(self, peer: bytes, item: Item) -> None:

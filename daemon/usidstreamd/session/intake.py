@@ -8,6 +8,7 @@ up what comes after it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from usidstream import wire
@@ -74,6 +75,7 @@ class Intake:
         self._commits = commits
         self._conclusion = conclusion
         self.blocks_refused = 0
+        self._shortages: dict[str, UsidstreamError] = {}
 
     # -- taking in
 
@@ -134,7 +136,7 @@ class Intake:
         largest = self._limits.max_block_bytes
         if nbytes > largest:
             raise block_error(block, "message_too_large", f"{nbytes} bytes are over {largest}")
-        granted = peer.settled_nbytes + self._limits.credit_window_bytes
+        granted = self.extend_credit(peer)
         if peer.arrived_nbytes > granted:
             problem = f"{peer.arrived_nbytes} bytes were sent, {granted} were granted"
             raise block_error(block, "credit_exceeded", problem)
@@ -183,7 +185,7 @@ class Intake:
         actions = self.ack(event.peer, peer)
         if peer.has_open_gap:
             actions += self.ask_resend(event.peer, peer, peer.resend_asked)
-        return actions
+        return actions + self._notices([event.peer])
 
     def take_acks(self, now: float) -> list[Action]:
         """Return an ack for every peer that has not been told what it should know by now."""
@@ -213,8 +215,45 @@ class Intake:
 
     def begin_acks(self, peer: Peer) -> None:
         """Count a peer as answered, by a message that tells positions and the first credit."""
-        peer.told = (0, 0, self._limits.credit_window_bytes, self._commits.positions)
+        peer.told = (0, 0, self.extend_credit(peer), self._commits.positions)
 
     def _facts(self, peer: Peer) -> Facts:
-        credit = peer.settled_nbytes + self._limits.credit_window_bytes
+        credit = self.extend_credit(peer)
         return (peer.settled, peer.durable, credit, self._commits.positions)
+
+    # -- credit
+
+    def note_shortage(self, source: str, error: UsidstreamError | None) -> list[Action]:
+        """Note that one source of shortage has begun or ended; tell all peers of the first."""
+        was_short = bool(self._shortages)
+        if error is None:
+            self._shortages.pop(source, None)
+        else:
+            self._shortages[source] = error
+        return [] if was_short else self._notices(peer_id for peer_id, _ in self._roster)
+
+    @property
+    def shortage(self) -> UsidstreamError | None:
+        """Why credit is held; None while it is not."""
+        return next(iter(self._shortages.values()), None)
+
+    def _notices(self, peers: Iterable[PeerId]) -> list[Action]:
+        error = self.shortage
+        if error is None:
+            return []
+        message = error_message(error, "space", self._scan_id)
+        return [Send(peer=peer_id, message=message) for peer_id in peers]
+
+    def extend_credit(self, peer: Peer) -> int:
+        """Grant a peer the window beyond what has settled, and return the total.
+
+        While anything is short nothing is added; what was granted once stays granted.
+        """
+        if not self._shortages:
+            peer.granted_nbytes = peer.settled_nbytes + self._limits.credit_window_bytes
+        return peer.granted_nbytes
+
+    @property
+    def promised_nbytes(self) -> int:
+        """What peers may still send without asking."""
+        return sum(peer.granted_nbytes - peer.settled_nbytes for _, peer in self._roster)

@@ -137,6 +137,31 @@ class Session:
             return []
         return self._intake.take_acks(now)
 
+    def note_shortage(self, source: str, error: UsidstreamError | None) -> list[Action]:
+        """Hold credit while anything lacks room on the disk; tell who takes part, once.
+
+        This has nothing to do with states: acks go on, and so does the end.
+
+        Parameters
+        ----------
+        source
+            What lacks room; each is short or not by itself.
+        error
+            What peers are told; None when there is room again.
+        """
+        actions = self._intake.note_shortage(source, error)
+        return [] if self.is_over else actions
+
+    @property
+    def shortage(self) -> UsidstreamError | None:
+        """Why credit is held; None while it is not."""
+        return self._intake.shortage
+
+    @property
+    def promised_nbytes(self) -> int:
+        """What peers may still send without asking."""
+        return self._intake.promised_nbytes
+
     @property
     def positions(self) -> int:
         """The number of positions durable in every main."""
@@ -175,6 +200,7 @@ class Session:
             "clients": len(self._roster),
             "blocks_refused": self.blocks_refused,
             "failure": str(self.failure) if self.failure else "",
+            "shortage": self.shortage.message if self.shortage else "",
         }
 
     # -- what becomes possible after an event
@@ -325,7 +351,7 @@ class Session:
             "file": self.file,
             # Who joins always finds a scan that was there before.
             "resumed": self._resumed or peer.role == "joiner",
-            "credit": self.limits.credit_window_bytes,
+            "credit": self._intake.extend_credit(peer),
             "positions": self.positions,
         }
         self._intake.begin_acks(peer)

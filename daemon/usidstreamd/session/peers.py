@@ -28,6 +28,7 @@ class Peer:
     Four counts of seq follow one another: ``arrived``, ``settled`` (placed or refused),
     ``committing`` (settled when the latest commit began) and ``durable``. ``told`` is what the peer
     knows, None until it has been answered, and ``told_s`` when the last ack was due.
+    ``granted_nbytes`` is the credit: it never falls.
     """
 
     role: str
@@ -38,6 +39,7 @@ class Peer:
     durable: int = 0
     arrived_nbytes: int = 0
     settled_nbytes: int = 0
+    granted_nbytes: int = 0
     awaited: int = 0
     leaving: int | None = None
     resend_asked: int = 0

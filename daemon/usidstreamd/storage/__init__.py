@@ -51,6 +51,7 @@ from .recovery import RecoveryReport
 from .rescue import recover_path
 from .scratch import FileScratch
 from .segments import JournalBlock
+from .space import SpaceWatch, free_bytes
 from .structure import refuse_reserved, refuse_reserved_in, reserved_names
 from .thread import StorageThread
 
@@ -88,6 +89,7 @@ __all__ = [
     "Ready",
     "RecoveryReport",
     "Resume",
+    "SpaceWatch",
     "StorageError",
     "StorageFailed",
     "StorageThread",
@@ -95,6 +97,7 @@ __all__ = [
     "TileWritten",
     "WriteTile",
     "find_journals",
+    "free_bytes",
     "recover_path",
     "refuse_reserved",
     "refuse_reserved_in",

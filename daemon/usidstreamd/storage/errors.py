@@ -75,13 +75,3 @@ def is_no_space(error: Exception) -> bool:
     if number is None and (found := re.search(r"\berrno = (\d+)", str(error))):
         number = int(found[1])
     return number in _NO_SPACE
-
-
-def no_space_error(path: Path, free_bytes: int, keep_free_bytes: int) -> StorageError:
-    """Make the error for a disk that is too full to go on."""
-    return StorageError(
-        f"only {free_bytes >> 20} MiB are free on the disk of {path}; {keep_free_bytes >> 20} MiB "
-        "are kept to close what is open",
-        code="no_space",
-        details={"file": str(path)},
-    )

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -35,22 +34,17 @@ from .errors import (
     StorageError,
     SyncError,
     damaged_error,
-    no_space_error,
     storage_error,
     sync_error,
 )
 from .files import journal_dir, publish_new, remove, sync_file
 from .finished import FinishedResult
 from .record import CREATING_NAME, MainPlan
+from .space import CHUNKS_KEEP_FREE_BYTES, COMMITS_KEEP_FREE_BYTES, require_room
 from .superblock import require_closed
 from .template import TEMPLATE_NAME, save_template
 
 LIBVER = ("v110", "v110")  # superblock 3 for SWMR, and readable from HDF5 1.10 on
-
-CHUNKS_KEEP_FREE_BYTES = 32 << 20
-"""Chunks are refused below this, so that a full disk is met here and not inside HDF5's flush."""
-COMMITS_KEEP_FREE_BYTES = 8 << 20
-"""Commits and finalising may use what chunks leave free, down to this."""
 
 
 class LiveFile:
@@ -377,16 +371,6 @@ def close_firmly(h5_file: Any) -> None:
         with contextlib.suppress(OSError, RuntimeError):
             h5_file.close()
         raise
-
-
-def require_room(path: Path, nbytes: int, keep_free_bytes: int) -> None:
-    """Raise ``no_space`` unless so many bytes can be written and the rest still be free."""
-    try:
-        free = shutil.disk_usage(path).free
-    except OSError as error:
-        raise storage_error("look at the disk of", path, error) from error
-    if free - nbytes < keep_free_bytes:
-        raise no_space_error(path, free, keep_free_bytes)
 
 
 def _result(path: Path, status: str, mains: Mapping[str, LiveMain]) -> FinishedResult:

@@ -30,9 +30,10 @@ from .errors import StorageError, storage_error
 from .files import remove, sync_file
 from .held import held_coverage
 from .ledger import LedgerState
-from .live import COMMITS_KEEP_FREE_BYTES, LIBVER, close_firmly
+from .live import LIBVER, close_firmly
 from .positioned import read_at
 from .record import OpenRecord
+from .space import COMMITS_KEEP_FREE_BYTES
 from .template import TEMPLATE_NAME
 
 INDEX_BYTES_PER_CHUNK = 64

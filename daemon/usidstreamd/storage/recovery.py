@@ -28,7 +28,6 @@ from .held import held_coverage
 from .inspection import Inspection
 from .ledger import LEDGER_NAME, Ledger, LedgerState
 from .ledger_records import Annotated, Checkpoint, Chunks, Closed, Held, Record, Recovered
-from .live import COMMITS_KEEP_FREE_BYTES, require_room
 from .rebuild import (
     Progress,
     Rebuilt,
@@ -41,6 +40,7 @@ from .rebuild import (
 )
 from .record import LOCK_NAME, OpenRecord, suspicion
 from .segments import RowReplay
+from .space import COMMITS_KEEP_FREE_BYTES, require_room
 from .superblock import consistency_flags
 from .superblock_repair import repair
 from .swap import NEW_LEDGER_NAME, complete, decide, rebuilding_path

@@ -26,7 +26,7 @@ from .files import remove, scan_file_name
 from .finished import FinishedResult, FinishedScans
 from .held import held_coverage
 from .ledger import LEDGER_NAME, replay
-from .live import CHUNKS_KEEP_FREE_BYTES, LiveFile, ended_result
+from .live import LiveFile, ended_result
 from .record import (
     SCRATCH_NAME,
     MainPlan,
@@ -38,6 +38,7 @@ from .record import (
 from .recovery import journal_lock, recover
 from .scan_journal import ScanJournal
 from .segments import RowReplay
+from .space import CHUNKS_KEEP_FREE_BYTES
 from .superblock import consistency_flags
 
 

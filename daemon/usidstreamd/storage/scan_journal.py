@@ -28,12 +28,9 @@ from .ledger_records import (
     Opened,
     Record,
 )
-from .live import require_room
 from .record import mark_suspect
 from .segments import JournalBlock, RowJournal
-
-RECORDS_KEEP_FREE_BYTES = 4 << 20
-"""Checkpoints and decisions are recorded down to this, when blocks are refused already."""
+from .space import RECORDS_KEEP_FREE_BYTES, require_room
 
 
 class ScanJournal:

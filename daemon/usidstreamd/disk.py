@@ -1,0 +1,78 @@
+"""The data directory's disk as the daemon sees it: looked at now and then, told when it runs short.
+
+What is too little is decided by `storage.SpaceWatch`; here are the clock, the operator's log, and
+the error that clients are told. Whoever asks gives the time.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from usidstream.errors import UsidstreamError
+
+from . import storage
+
+log = logging.getLogger("usidstreamd")
+
+SPACE_POLL_INTERVAL_S = 0.1
+"""Between two looks no more is written than the reserve is meant for."""
+
+
+class Disk:
+    """The disk of one data directory.
+
+    Parameters
+    ----------
+    data_dir
+        Any directory on it.
+    reserve_bytes
+        The operator's reserve.
+
+    Attributes
+    ----------
+    shortage
+        What clients are told while it is short; else None.
+    """
+
+    def __init__(self, data_dir: Path, reserve_bytes: int) -> None:
+        self._data_dir = data_dir
+        self._watch = storage.SpaceWatch(data_dir, reserve_bytes)
+        self._due_s = 0.0
+        self.shortage: UsidstreamError | None = None
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to look again."""
+        return now >= self._due_s
+
+    def look(self, now: float, promised_bytes: int) -> bool:
+        """Look at what is free; return whether it has become short, or is short no more.
+
+        Parameters
+        ----------
+        promised_bytes
+            What may still be written without asking.
+        """
+        self._due_s = now + SPACE_POLL_INTERVAL_S
+        unseen = ""
+        try:
+            free = storage.free_bytes(self._data_dir)
+        except storage.StorageError as error:  # taken away, say: as good as full
+            free, unseen = 0, error.message
+        if not self._watch.look(free, promised_bytes):
+            return False
+        self.shortage = self._watch.error(unseen) if self._watch.is_short else None
+        if self.shortage is not None:
+            log.warning("nothing more is taken: %s", self.shortage)
+        else:
+            log.info("there is room again: %d MiB are free, scans go on", free >> 20)
+        return True
+
+    def describe(self) -> dict[str, Any]:
+        """Tell its standing as plain values, for status."""
+        return {
+            "disk_free_bytes": self._watch.free_bytes,
+            "disk_needed_bytes": self._watch.needed_bytes,
+            "shortage": "" if self.shortage is None else self.shortage.message,
+        }
