@@ -17,6 +17,7 @@ def begin(stage: Stage, source: str = "disk") -> None:
 
 
 def end(stage: Stage, source: str = "disk") -> None:
+    stage.now += 1.0  # so that news of credit need not wait for more
     stage.sent += stage.session.note_shortage(source, None)
 
 

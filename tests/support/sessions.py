@@ -86,7 +86,7 @@ class Stage:
         return self._keep(self.session.tick(now))
 
     def acks(self) -> dict[bytes, wire.Ack]:
-        self.now += 2 * ACK_INTERVAL_S  # sums of floats fall short of once
+        self.now += ACK_INTERVAL_S
         sends = self._keep(self.session.take_acks(self.now))
         return {send.peer: send.message for send in sends}
 
