@@ -83,9 +83,17 @@ class Scan:
         self._ready: storage.Ready | None = None
         self.record: storage.OpenRecord | None = None
 
-    def create(self, file: str, created: datetime) -> None:
-        """Make the file and its journal directory; the opener is answered when they are safe."""
-        plans = {main.name: self._plan(main) for main in self._layout.mains}
+    def create(self, file: str, created: datetime, shuffle: Mapping[str, bool]) -> None:
+        """Make the file and its journal directory; the opener is answered when they are safe.
+
+        Parameters
+        ----------
+        file, created
+            What its name is made of.
+        shuffle
+            By main: whether the opener found its data better byte-shuffled.
+        """
+        plans = {main.name: self._plan(main, shuffle.get(main.name)) for main in self._layout.mains}
         self._store.submit(
             storage.Create(
                 data_dir=self._shop.data_dir,
@@ -255,9 +263,10 @@ class Scan:
 
     # -- the parts of a main
 
-    def _plan(self, main: MainLayout) -> storage.MainPlan:
+    def _plan(self, main: MainLayout, found_better: bool | None) -> storage.MainPlan:
         grid = make_grid(main, self._layout.n_positions, self._layout.pixel_time_s)
-        codec = codecs.choose(main.compression, main.shuffle, main.np_dtype)
+        shuffle = found_better if main.shuffle is None else main.shuffle
+        codec = codecs.choose(main.compression, shuffle, main.np_dtype)
         return storage.MainPlan(
             chunks=(grid.chunk_rows, grid.chunk_cols), filters=codec.hdf5_filters
         )

@@ -350,7 +350,7 @@ class Server:
         if self._disk.shortage is not None:
             raise self._disk.shortage
         scan = self._add_scan(message.scan, layout)
-        scan.create(name, datetime.now().astimezone())
+        scan.create(name, datetime.now().astimezone(), message.shuffle)
         log.info("scan %s opened as %r", message.scan, name)
         return scan
 

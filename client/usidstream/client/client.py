@@ -21,7 +21,7 @@ from ..layout import ScanLayout
 from .channel import Channel
 from .ended import EndedScan
 from .io_thread import IoThread
-from .mains import Mains
+from .mains import Mains, choose_shuffle
 from .options import Options
 from .scan import Scan
 
@@ -82,7 +82,14 @@ class Client:
             self._io.join(CLOSE_GRACE_S)
             raise
 
-    def open_scan(self, layout: ScanLayout, file: str = "scan", scan_id: str | None = None) -> Scan:
+    def open_scan(
+        self,
+        layout: ScanLayout,
+        file: str = "scan",
+        scan_id: str | None = None,
+        *,
+        sample: Any = None,
+    ) -> Scan:
         """Open a scan, or resume one.
 
         Parameters
@@ -94,9 +101,14 @@ class Client:
         scan_id
             32 hexadecimal digits of a scan to resume, or to be able to resume; random if None.
             What a known scan holds already is skipped when it is written again.
+        sample
+            Data like that of the scan, shape (n, M), or a dict of such by main: where the layout
+            leaves it open, it decides whether bytes are shuffled before they are compressed.
 
         Raises
         ------
+        BlockError
+            The sample does not fit its main.
         UsidstreamError
             The daemon refused it; the code and the hint say why.
         """
@@ -106,8 +118,11 @@ class Client:
         frames: list[wire.Frame] = []
         packed = wire.pack_layout(layout.to_dict(), frames)
         self._check_layout_size(frames)
-        channel = self._open(wire.Open(scan=name, layout=packed, file=file, frames=frames))
-        channel.mains = Mains.of(layout)
+        mains = Mains.of(layout)
+        shuffle = {} if sample is None else choose_shuffle(mains, sample)
+        opening = wire.Open(scan=name, layout=packed, file=file, shuffle=shuffle, frames=frames)
+        channel = self._open(opening)
+        channel.mains = mains
         if scan_id is not None:
             channel.resume()
         if channel.delivery.ended:

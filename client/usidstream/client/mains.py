@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..delivery import MainShape
+import numpy as np
+
+from ..delivery import MainShape, conform, prefers_shuffle
 from ..errors import BlockError
 from ..layout import ScanLayout
 
@@ -56,3 +58,25 @@ class Mains:
 
     def __str__(self) -> str:
         return ", ".join(map(repr, self._shapes))
+
+
+def choose_shuffle(mains: Mains, sample: Any) -> dict[str, bool]:
+    """Return by main whether its bytes are to be shuffled, as a sample of its data shows.
+
+    Parameters
+    ----------
+    sample
+        Rows of the only main, shape (n, M), or a dict of such by main.
+
+    Raises
+    ------
+    BlockError
+        A main is unknown, or its sample does not fit it.
+    """
+    samples = sample if isinstance(sample, Mapping) else {None: sample}
+    chosen: dict[str, bool] = {}
+    for name, values in samples.items():
+        shape = mains.get(name)
+        table = conform.table(shape, values, None, None)
+        chosen[shape.name] = prefers_shuffle(np.asarray(table, shape.dtype))
+    return chosen

@@ -10,6 +10,7 @@ from .lane import DIRECT_ROW_BYTES, Lane
 from .link import Link, LinkState, Step
 from .payload import Payload, as_bytes, scattered
 from .refusal import read_coverage, to_exception
+from .sample import prefers_shuffle
 from .state import RETAIN_LIMIT_BYTES, Delivery, Outbound
 from .states import Goal, State
 
@@ -29,6 +30,7 @@ __all__ = [
     "State",
     "Step",
     "as_bytes",
+    "prefers_shuffle",
     "read_coverage",
     "scattered",
     "to_exception",

@@ -42,12 +42,17 @@ class Hello(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Open(Message):
-    """Open a scan, or resume one whose id the daemon knows. Frames: the layout's arrays."""
+    """Open a scan, or resume one whose id the daemon knows. Frames: the layout's arrays.
+
+    ``shuffle`` says by main what the client found best for its data; the layout's own word counts
+    more, and for a scan that exists it says nothing.
+    """
 
     type = "open"
     scan: str
     layout: dict[str, Any]
     file: str = "scan"
+    shuffle: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
