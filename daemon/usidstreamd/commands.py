@@ -218,7 +218,7 @@ def _recovery_in_words(outcome: RecoveryReport | UsidstreamError) -> str:
 
 @app.command()
 def verify(file: FileArgument, as_json: JsonOption = False) -> None:
-    """Read a file as a sceptic: structure, coverage, and that every chunk decodes."""
+    """Read a file as a sceptic: structure, coverage, and every chunk against its checksum."""
     from .verify import verify_file
 
     with show_progress("verify", "chunks", quiet=as_json) as advance:
@@ -228,7 +228,9 @@ def verify(file: FileArgument, as_json: JsonOption = False) -> None:
     else:
         for line in (*report.notes, *report.faults):
             print(line)
-        print(f"{file}: {_verdict(len(report.faults))}, {report.chunks} chunks read")
+        compared = sum(main.checksums or 0 for main in report.mains)
+        counts = f"{report.chunks} chunks read, {compared} compared with their checksums"
+        print(f"{file}: {_verdict(len(report.faults))}, {counts}")
     if report.faults:
         raise typer.Exit(EXIT_FAULT)
 

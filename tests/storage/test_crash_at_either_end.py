@@ -43,7 +43,7 @@ if phase == "end":
     scan.journal.finalise(decision("incomplete", note="of the end"))
     scan.journal.close(is_clean=False)
     scan.commit({"Raw_Data": complete(0, 32)})
-    scan.finalise("incomplete", {"note": "of the end"}, FinishedScans(data_dir))
+    scan.finalise("incomplete", {"note": "of the end"}, CREATED, FinishedScans(data_dir))
     print(step)
 else:
     print(step)

@@ -155,7 +155,7 @@ def write(store, number):
 def finalise(store):
     store.journal.finalise(decision("incomplete"))
     store.journal.close(is_clean=False)
-    assert isinstance(store.ask(Finalise(status="incomplete")), Finalised)
+    assert isinstance(store.ask(Finalise(status="incomplete", ended=CREATED)), Finalised)
 
 def commit(store, lo, hi):
     return store.ask(Commit(updates={"Raw_Data": complete(lo, hi)}))

@@ -6,6 +6,7 @@ import pytest
 
 from support.storing import (
     CREATED,
+    NO_CHUNKS,
     NO_RANGES,
     SCAN_ID,
     chunks_of,
@@ -63,6 +64,7 @@ def test_one_main_stands_in_the_measurement(tmp_path):
         assert set(measurement) == {
             "Raw_Data", "Position_Indices", "Position_Values", "Spectroscopic_Indices",
             "Spectroscopic_Values", "completed_positions", "partial_ranges",
+            "chunk_checksums",
         }  # fmt: skip
         assert check_if_main(measurement["Raw_Data"])
         assert measurement["Raw_Data"].attrs["gain"] == 9
@@ -104,7 +106,7 @@ def test_positions_may_be_a_table_and_units_empty(tmp_path):
     )
     live_file = create(tmp_path, layout)
     written = fill(live_file, layout)
-    live_file.finalise("complete", {}, ENDED)
+    live_file.finalise("complete", {}, ENDED, NO_CHUNKS)
     with h5py.File(tmp_path / "scan.h5") as h5_file:
         main = USIDataset(h5_file["Spiral_000/Raw"])
         assert np.array_equal(main[()], written["Raw"])
@@ -124,7 +126,7 @@ def test_every_dtype_comes_back_bit_for_bit(tmp_path, dtype, compression):
     written = fill(live_file, layout)["Raw_Data"]
     read = live_file.read_rect("Raw_Data", 10, 40, 2, 5)
     assert read.tobytes() == written[10:50, 2:7].tobytes()
-    live_file.finalise("complete", {}, ENDED)
+    live_file.finalise("complete", {}, ENDED, NO_CHUNKS)
     with h5py.File(tmp_path / "scan.h5") as h5_file:
         dataset = h5_file["Measurement_000/Raw_Data"]
         assert dataset.dtype == written.dtype
@@ -147,7 +149,7 @@ def test_what_the_codecs_encode_a_stock_reader_reads(tmp_path, compression, dtyp
             live_file.write_chunk("Raw_Data", row, col, chunk)
     live_file.commit({"Raw_Data": complete(0, 203)})
     assert np.array_equal(live_file.read_rect("Raw_Data", 60, 100, 30, 70), data[60:160, 30:])
-    live_file.finalise("complete", {}, ENDED)
+    live_file.finalise("complete", {}, ENDED, NO_CHUNKS)
     with h5py.File(tmp_path / "scan.h5") as h5_file:
         assert np.array_equal(h5_file["Measurement_000/Raw_Data"], data)
 
@@ -164,7 +166,7 @@ def test_a_filter_that_is_not_installed_leaves_no_file(tmp_path):
 def test_large_attributes_are_stored(tmp_path):
     many = np.arange(30_000.0)
     live_file = create(tmp_path, layout_of(main_of(attrs={"a": many}), attrs={"b": many[:9000]}))
-    live_file.finalise("incomplete", {"c": many}, ENDED)
+    live_file.finalise("incomplete", {"c": many}, ENDED, NO_CHUNKS)
     with h5py.File(tmp_path / "scan.h5") as h5_file:
         measurement = h5_file["Measurement_000"]
         assert np.array_equal(measurement["Raw_Data"].attrs["a"], many)
@@ -230,7 +232,7 @@ def test_coverage_is_exact_after_each_commit_and_after_a_resume(tmp_path, monkey
             found = live_file.read_coverage("Raw_Data")
             assert np.array_equal(found.states, states)
             assert np.array_equal(found.partial, ranges)
-    live_file.finalise("incomplete", {}, ENDED)
+    live_file.finalise("incomplete", {}, ENDED, NO_CHUNKS)
     with h5py.File(tmp_path / "scan.h5") as h5_file:
         assert np.array_equal(h5_file["Measurement_000/completed_positions"], states)
         assert np.array_equal(h5_file["Measurement_000/partial_ranges"], ranges)
@@ -275,7 +277,7 @@ def test_finalising_sets_what_was_announced(tmp_path):
     states[1], states[3] = 0, 2
     ranges = np.array([[13, 14, 0, 3]], np.int64)
     live_file.commit({"B": CoverageUpdate(10, states, ranges)})
-    result = live_file.finalise("incomplete", {"drift_nm": 1.3, "operator": "Ö"}, ENDED)
+    result = live_file.finalise("incomplete", {"drift_nm": 1.3, "operator": "Ö"}, ENDED, NO_CHUNKS)
     assert result.missing == {"B": [(11, 12), (13, 14)]}
     assert result.file == str(tmp_path / "scan.h5")
     with h5py.File(tmp_path / "scan.h5") as h5_file:
@@ -295,11 +297,11 @@ def test_a_file_with_gaps_is_never_called_complete(tmp_path):
     layout = layout_of(main_of())
     live_file = create(tmp_path, layout)
     with pytest.raises(ValueError, match="not complete"):
-        live_file.finalise("complete", {}, ENDED)
+        live_file.finalise("complete", {}, ENDED, NO_CHUNKS)
     with pytest.raises(ValueError, match="none of"):
-        live_file.finalise("acquiring", {}, ENDED)
+        live_file.finalise("acquiring", {}, ENDED, NO_CHUNKS)
     fill(live_file, layout)  # it is still open
-    assert live_file.finalise("complete", {}, ENDED).missing == {}
+    assert live_file.finalise("complete", {}, ENDED, NO_CHUNKS).missing == {}
 
 
 @pytest.mark.parametrize("where", ["scan", "main", "end"])
@@ -311,7 +313,7 @@ def test_our_own_attributes_cannot_be_overwritten(tmp_path, where):
         if where == "end":
             live_file = create(tmp_path, layout)
             with pytest.raises(LayoutError, match=name) as caught:
-                live_file.finalise("incomplete", attrs, ENDED)
+                live_file.finalise("incomplete", attrs, ENDED, NO_CHUNKS)
             live_file.close()
             (tmp_path / "scan.h5").unlink()
         else:
@@ -379,7 +381,7 @@ def test_a_resumed_file_goes_on(tmp_path):
         live_file.close()
         live_file = LiveFile.resume(tmp_path / "scan.h5", layout, SCAN_ID)
         assert int((live_file.read_coverage("B").states == 1).sum()) == rows[1]
-    live_file.finalise("complete", {}, ENDED)
+    live_file.finalise("complete", {}, ENDED, NO_CHUNKS)
     with h5py.File(tmp_path / "scan.h5") as h5_file:
         for name, path in structure.main_paths(layout).items():
             assert np.array_equal(h5_file[path][()], data[name])
@@ -411,7 +413,7 @@ def test_a_second_writer_is_refused(tmp_path):
     with pytest.raises(StorageError, match="not closed by its writer"):
         LiveFile.resume(live_file.path, layout, SCAN_ID)
     fill(live_file, layout)
-    live_file.finalise("complete", {}, ENDED)
+    live_file.finalise("complete", {}, ENDED, NO_CHUNKS)
 
 
 def test_a_plan_is_what_the_file_has(tmp_path):

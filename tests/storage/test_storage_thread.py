@@ -91,7 +91,7 @@ class Store:
         self.journal.finalise(decision(status, **attrs))
         self.journal.close(is_clean=False)
         self.journal = None
-        return self.ask(Finalise(status=status, attrs=attrs, token=token))
+        return self.ask(Finalise(status=status, ended=CREATED, attrs=attrs, token=token))
 
     def close(self, token=None):
         """Close the file, and then the journal; what the file said is returned."""
@@ -227,7 +227,7 @@ def test_commands_are_done_in_their_order(store):
         store.thread.submit(WriteTile(main="Raw_Data", chunks=chunks, token=row))
         update = {"Raw_Data": complete(row, row + 16)}
         store.thread.submit(Commit(updates=update, token=-row))
-    store.thread.submit(Finalise(status="complete"))
+    store.thread.submit(Finalise(status="complete", ended=CREATED))
     assert store.has_ended()
     kinds = [type(event) for event in store.events.rest()]
     assert kinds == [TileWritten, Committed] * 4 + [Finalised]
@@ -338,7 +338,7 @@ def test_after_a_failed_write_nothing_is_reported_done(store, stores, monkeypatc
     for answer in (
         store.write(16, 32),
         store.commit(16, 32),
-        store.ask(Finalise(status="aborted")),
+        store.ask(Finalise(status="aborted", ended=CREATED)),
     ):
         assert isinstance(answer, StorageFailed)
         assert answer.error is failed.error

@@ -6,6 +6,7 @@ import pytest
 
 from support.storing import (
     CREATED,
+    NO_CHUNKS,
     SCAN_ID,
     chunks_of,
     complete,
@@ -46,7 +47,7 @@ def test_a_reader_sees_rows_appear_and_never_a_claim_without_data(tmp_path, comp
             seen = reader.look()
             assert seen["complete"] == lo + 512
             assert seen["empty_rows"] == 0
-        live.finalise("complete", {"note": "x" * 5000}, CREATED)
+        live.finalise("complete", {"note": "x" * 5000}, CREATED, NO_CHUNKS)
         assert reader.look()["complete"] == N_POSITIONS
     with h5py.File(live.path) as h5_file:
         assert np.array_equal(h5_file["Measurement_000/Raw_Data"], data)
@@ -77,7 +78,7 @@ def test_a_reader_that_never_rests_meets_no_error(tmp_path):
         for lo in range(0, N_POSITIONS, 64):
             write(live, data, plan, lo, lo + 64)
             live.commit({"Raw_Data": complete(lo, lo + 64)})
-        live.finalise("complete", {}, CREATED)
+        live.finalise("complete", {}, CREATED, NO_CHUNKS)
         watched = reader.line()
     assert watched["empty_rows"] == 0
     assert watched["looks"] > 1
@@ -106,7 +107,7 @@ def test_partial_ranges_grow_and_shrink_before_the_readers_eyes(tmp_path):
             seen = reader.look()
             assert seen["partial"] == n_ranges
             assert [entry for entry in seen["ranges"] if any(entry)] == ranges.tolist()
-        live.finalise("incomplete", {}, CREATED)
+        live.finalise("incomplete", {}, CREATED, NO_CHUNKS)
         assert reader.look()["ranges"] == [[0, 1, 2, 5]]
 
 
@@ -119,6 +120,6 @@ def test_a_reader_holds_the_file_over_close_and_resume(tmp_path):
             live.close()
             assert reader.look()["complete"] == lo + 1024
             live = LiveFile.resume(live.path, layout, SCAN_ID)
-        live.finalise("complete", {}, CREATED)
+        live.finalise("complete", {}, CREATED, NO_CHUNKS)
         seen = reader.look()
         assert (seen["complete"], seen["empty_rows"]) == (N_POSITIONS, 0)

@@ -25,7 +25,7 @@ from usidstreamd.storage import (
     JournalBlock,
     MainPlan,
 )
-from usidstreamd.storage.chunktable import ChunkAddress
+from usidstreamd.storage.chunktable import ChunkAddress, ChunkTable
 from usidstreamd.storage.ledger_records import Finalise as Decision
 from usidstreamd.storage.scan import OpenScan
 
@@ -33,6 +33,7 @@ SCAN_ID = "0123456789abcdef" * 2
 CREATED = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 GZIP = {"compression": "gzip", "compression_opts": 1, "shuffle": False}
 NO_RANGES = np.empty((0, 4), np.int64)
+NO_CHUNKS = ChunkTable()
 ANSWER_TIMEOUT_S = 30.0
 
 
@@ -115,7 +116,7 @@ def end(scan: OpenScan, status: str, finished: FinishedScans, **attrs: Any) -> F
     """End a scan: the decision is recorded before anything is done about it."""
     scan.journal.finalise(decision(status, **attrs))
     scan.journal.close(is_clean=False)
-    return scan.finalise(status, attrs, finished)
+    return scan.finalise(status, attrs, CREATED, finished)
 
 
 def suspend(scan: OpenScan) -> None:

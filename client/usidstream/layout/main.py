@@ -39,6 +39,7 @@ RESERVED_DATASETS = frozenset(
         "Position_Values",
         "Spectroscopic_Indices",
         "Spectroscopic_Values",
+        "chunk_checksums",
         "completed_positions",
         "partial_ranges",
     }

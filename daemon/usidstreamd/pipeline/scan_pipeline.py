@@ -356,9 +356,12 @@ class ScanPipeline:
                 first = self._segments.first_needed()
                 self._journal.submit(storage.JournalCheckpoint(first_segment=first))
         elif self._ending is not None:
+            decision = self._ending.decision
             self._store.submit(
                 storage.Finalise(
-                    status=self._ending.decision.status, attrs=self._ending.decision.attrs
+                    status=decision.status,
+                    ended=datetime.fromisoformat(decision.ended),
+                    attrs=decision.attrs,
                 )
             )
 

@@ -1,4 +1,4 @@
-"""The open datasets of one main: the main itself, ``completed_positions`` and ``partial_ranges``.
+"""The open datasets of one main: itself, its coverage, and the checksums of its chunks.
 
 Everything is written as whole chunks, past HDF5's chunk cache. Knows chunks and their lengths;
 never when something is flushed or synced.
@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .address import AddressedWriter
+from .chunktable import Entries
 from .coverage import Coverage, CoverageUpdate, PartialRanges, States, used_ranges
 from .filters import require_filter
+from .seals import checksums_beside, checksums_of, seal, unseal, write_checksums
 from .structure import COMPLETED, PARTIAL_RANGES
 
 STATES_BLOCK_POSITIONS = 4 << 20
@@ -37,6 +39,7 @@ class LiveMain:
         self._dataset = h5_file[path]
         self._completed = self._dataset.parent[COMPLETED]
         self._ranges = self._dataset.parent[PARTIAL_RANGES]
+        self._checksums = checksums_beside(self._dataset.parent)
         self._partial = np.asarray(self._ranges[:], dtype=np.int64)  # as it stands in the file
         # Bound once: looking it up costs as much as writing a small chunk.
         self._dataset_id = self._dataset.id
@@ -89,6 +92,35 @@ class LiveMain:
         self._write_ranges(used)
         self._ranges.resize(len(used), axis=0)
         self._partial = used
+
+    @property
+    def checksums_nbytes(self) -> int:
+        """What the checksums take in the file, nearly."""
+        if self._checksums is None:
+            return 0
+        return int(self._checksums.size * self._checksums.dtype.itemsize)
+
+    def seal(self, chunks: Entries) -> None:
+        """Write the checksums of all chunks and of the coverage; only outside SWMR mode.
+
+        Parameters
+        ----------
+        chunks
+            Of this main, as the ledger has them.
+        """
+        if self._checksums is None:
+            return
+        shape = (self._n_rows, self._n_cols)
+        table = checksums_of(chunks, shape, (self._chunk_rows, self._chunk_cols))
+        write_checksums(self._checksums, table)
+        for dataset in (self._completed, self._ranges, self._checksums):
+            seal(dataset)
+
+    def unseal(self) -> None:
+        """Say that coverage and chunks may change from now on; only outside SWMR mode."""
+        for dataset in (self._completed, self._ranges, self._checksums):
+            if dataset is not None:
+                unseal(dataset)
 
     def _write_states(self, lo: int, states: States) -> None:
         n_positions, step = len(self._completed), self._completed.chunks[0]

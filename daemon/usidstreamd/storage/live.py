@@ -28,6 +28,7 @@ from usidstream.layout import ScanLayout
 from ..h5usid import write_simple_attrs
 from . import structure
 from .address import AddressedWriter
+from .chunktable import ChunkTable
 from .coverage import COMPLETE, Coverage, CoverageUpdate, incomplete_ranges
 from .datasets import LiveMain, Payload
 from .errors import (
@@ -67,6 +68,8 @@ class LiveFile:
                 name: LiveMain(self._file, dataset_path)
                 for name, dataset_path in structure.main_paths(layout).items()
             }
+            for main in self._mains.values():
+                main.unseal()
             self._file.swmr_mode = True
             self._writer = AddressedWriter(self._file.id, self._sync_fd)
         except BaseException:
@@ -232,8 +235,10 @@ class LiveFile:
 
     # ------------------------------------------------------------ the end
 
-    def finalise(self, status: str, attrs: Mapping[str, Any], ended: datetime) -> FinishedResult:
-        """Set the final attributes and close the file for good; on return it is on the disk.
+    def finalise(
+        self, status: str, attrs: Mapping[str, Any], ended: datetime, chunks: ChunkTable
+    ) -> FinishedResult:
+        """Write checksums and final attributes, and close the file; on return it is on the disk.
 
         Readers may hold it open all along. The status is set last, so that a file that says it is
         finished has everything else.
@@ -246,6 +251,8 @@ class LiveFile:
             Annotations and final attributes of the measurement.
         ended
             When the scan ended, with time zone.
+        chunks
+            Those that the file must have.
 
         Raises
         ------
@@ -257,11 +264,12 @@ class LiveFile:
         """
         structure.refuse_reserved(attrs)
         result = _result(self.path, status, self._mains)
-        require_room(self.path, 0, COMMITS_KEEP_FREE_BYTES)
+        nbytes = sum(main.checksums_nbytes for main in self._mains.values())
+        require_room(self.path, nbytes, COMMITS_KEEP_FREE_BYTES)
         try:
             self._close_hdf5()
             with _open_for_writing(self.path) as h5_file:
-                self._write_end(h5_file, result, attrs, ended)
+                self._write_end(h5_file, result, attrs, ended, chunks)
             self._sync()
         except (OSError, RuntimeError) as error:
             raise storage_error("finalise", self.path, error) from error
@@ -270,14 +278,20 @@ class LiveFile:
         return result
 
     def _write_end(
-        self, h5_file: Any, result: FinishedResult, attrs: Mapping[str, Any], ended: datetime
+        self,
+        h5_file: Any,
+        result: FinishedResult,
+        attrs: Mapping[str, Any],
+        ended: datetime,
+        chunks: ChunkTable,
     ) -> None:
         mains = {
             name: LiveMain(h5_file, path)
             for name, path in structure.main_paths(self.layout).items()
         }
-        for main in mains.values():
+        for number, main in enumerate(mains.values()):
             main.drop_unused_ranges()
+            main.seal(chunks.of_main(number))
         measurement = h5_file[structure.measurement_path(self.layout)]
         write_simple_attrs(measurement, attrs)
         n_complete = _n_complete_everywhere(mains)

@@ -74,10 +74,12 @@ class Commit:
 class Finalise:
     """End the scan, after its last commit: `Finalised`.
 
-    ``status`` is ``complete``, ``incomplete`` or ``aborted``; ``attrs`` are all that were learnt.
+    ``status`` is ``complete``, ``incomplete`` or ``aborted``; ``ended`` has a time zone; ``attrs``
+    are all that were learnt.
     """
 
     status: str
+    ended: datetime
     attrs: Mapping[str, Any] = field(default_factory=dict)
     token: Any = None
 

@@ -150,7 +150,9 @@ def describe(
     h5_file.flush()
     for name, main_path in structure.main_paths(record.layout).items():
         held = coverage[name]
-        LiveMain(h5_file, main_path).write_coverage(CoverageUpdate(0, held.states, held.partial))
+        main = LiveMain(h5_file, main_path)
+        main.unseal()
+        main.write_coverage(CoverageUpdate(0, held.states, held.partial))
     measurement = h5_file[structure.measurement_path(record.layout)]
     measurement.attrs.modify("recoveries", np.int64(recoveries))
 

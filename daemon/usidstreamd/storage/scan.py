@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -179,9 +179,11 @@ class OpenScan:
             raise
 
     def finalise(
-        self, status: str, attrs: Mapping[str, Any], finished: FinishedScans
+        self, status: str, attrs: Mapping[str, Any], ended: datetime, finished: FinishedScans
     ) -> FinishedResult:
         """End the scan: file, result and the journal's absence are on the disk on return.
+
+        The ledger, closed by now, says which chunks the file must have.
 
         Parameters
         ----------
@@ -189,10 +191,12 @@ class OpenScan:
             ``complete``, ``incomplete`` or ``aborted``.
         attrs
             Annotations and final attributes.
+        ended
+            When the scan ended, with time zone.
         """
-        ended = datetime.now(UTC).astimezone()
+        chunks = replay(self.record.journal / LEDGER_NAME).chunks
         try:
-            result = self._live.finalise(status, attrs, ended)
+            result = self._live.finalise(status, attrs, ended, chunks)
         except StorageError as error:
             if not self._live.is_open:
                 self._distrust_from_now(error)

@@ -2,9 +2,10 @@
 
 One main stands directly in ``<name>_000``; several have a ``Channel_NNN`` each, with the position
 datasets in ``<name>_000`` and equal spectroscopic datasets in the first channel that has them.
-Beside each main stand ``completed_positions`` and ``partial_ranges``. All attributes that
-finalising sets are here from the start at fixed size, for nothing may be created while the file is
-in SWMR mode. This module knows the USID model and our own names; it writes no data.
+Beside each main stand ``completed_positions``, ``partial_ranges`` and ``chunk_checksums``. All
+attributes that finalising sets are here from the start at fixed size, for nothing may be created
+while the file is in SWMR mode. This module knows the USID model and our own names; it writes no
+data.
 """
 
 from __future__ import annotations
@@ -30,9 +31,16 @@ from .record import MainPlan
 
 COMPLETED = "completed_positions"
 PARTIAL_RANGES = "partial_ranges"
-# Both are unfiltered, so that a chunk written again takes its old place instead of leaking it.
+CHECKSUMS = "chunk_checksums"
+# All are unfiltered, so that a chunk written again takes its old place instead of leaking it.
 COMPLETED_CHUNK_POSITIONS = 64 * 1024
 PARTIAL_CHUNK_RANGES = 256
+CHECKSUMS_CHUNK_ENTRIES = 8 * 1024
+CHECKSUM_COLUMNS = ("crc32", "nbytes")
+
+CONTENT_CRC = "content_crc32"
+NOT_SEALED = -1
+"""The value of `CONTENT_CRC` until the scan has ended."""
 
 NO_UNITS = "a. u."  # h5USID wants units that are not empty, and calls none arbitrary
 STATUS_ACQUIRING = "acquiring"
@@ -137,6 +145,7 @@ def build(
         if not known:
             spectroscopic.append((main, _spectroscopic_of(h5_file, dataset)))
         _create_coverage(group, main.dataset, layout.n_positions)
+        _create_checksums(group, main.dataset, dataset)
 
 
 class OtherStructureError(ValueError):
@@ -239,6 +248,26 @@ def _create_coverage(group: Any, main: str, n_positions: int) -> None:
     write_simple_attrs(
         ranges, {"main": main, "columns": ["row", "row_end", "column", "column_end"]}
     )
+    for dataset in (completed, ranges):
+        dataset.attrs.create(CONTENT_CRC, NOT_SEALED, dtype=np.int64)
+
+
+def _create_checksums(group: Any, main: str, dataset: Any) -> None:
+    bands, across = chunk_grid(dataset.shape, dataset.chunks)
+    wide = min(across, CHECKSUMS_CHUNK_ENTRIES)
+    checksums = group.create_dataset(
+        CHECKSUMS,
+        shape=(bands, across, len(CHECKSUM_COLUMNS)),
+        dtype=np.dtype("<u4"),
+        chunks=(min(bands, CHECKSUMS_CHUNK_ENTRIES // wide), wide, len(CHECKSUM_COLUMNS)),
+    )
+    write_simple_attrs(checksums, {"main": main, "columns": list(CHECKSUM_COLUMNS)})
+    checksums.attrs.create(CONTENT_CRC, NOT_SEALED, dtype=np.int64)
+
+
+def chunk_grid(shape: tuple[int, int], chunks: tuple[int, int]) -> tuple[int, int]:
+    """Return how many rows of chunks a main has, and chunks in each."""
+    return -(-shape[0] // chunks[0]), -(-shape[1] // chunks[1])
 
 
 def covered_main(group: Any, main: Any) -> bool:

@@ -156,7 +156,9 @@ class StorageThread:
             case Resume():
                 return self._resume(command)
             case Finalise():
-                result = self._open_scan.finalise(command.status, command.attrs, self._finished)
+                result = self._open_scan.finalise(
+                    command.status, command.attrs, command.ended, self._finished
+                )
                 self._ended = True
                 return Finalised(result=result, token=token)
             case Close():

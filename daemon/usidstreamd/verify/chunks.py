@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -96,20 +96,42 @@ def check_extents(
         )
 
 
+class Checksums(Protocol):
+    """Knows what the stored bytes of a dataset's chunks should be."""
+
+    def missing(self, stored: StoredChunks) -> Iterator[str]:
+        """Yield what is wrong with which chunks are stored."""
+
+    def faults(self, offset: tuple[int, ...], address: int, stored: bytes) -> Iterator[str]:
+        """Yield what is wrong with a chunk's stored bytes."""
+
+
 def check_data(
-    dataset: Any, chunks: StoredChunks | None, report: Report, advance: Callable[[], None]
+    dataset: Any,
+    chunks: StoredChunks | None,
+    report: Report,
+    advance: Callable[[], None],
+    checksums: Checksums | None = None,
 ) -> None:
-    """Read every stored chunk or block of a dataset."""
+    """Read every stored chunk or block of a dataset, and compare it where checksums are held."""
     if dataset.chunks is None:
         _check_blocks(dataset, report, advance)
         return
-    if chunks is None or not _has_filters(dataset, report):
+    if chunks is None:
         return
-    read = _reader(dataset)
+    for fault in checksums.missing(chunks) if checksums else ():
+        report.fault(dataset.name, fault)
+    decode = _decoder(dataset) if _has_filters(dataset, report) else None
     for number in np.argsort(chunks.addresses, kind="stable"):
         offset = tuple(chunks.offsets[number].tolist())
         try:
-            read(offset, int(chunks.masks[number]))
+            _mask, stored = dataset.id.read_direct_chunk(offset)
+            address = int(chunks.addresses[number])
+            damage = list(checksums.faults(offset, address, stored)) if checksums else []
+            for fault in damage:
+                report.fault(dataset.name, fault)
+            if decode is not None and not damage:  # how it fails to decode would tell no more
+                decode(offset, int(chunks.masks[number]), stored)
         except (*READ_ERRORS, zlib.error) as error:
             report.fault(dataset.name, f"the chunk at {offset} cannot be decoded: {error}")
         report.chunks += 1
@@ -157,19 +179,18 @@ def _has_filters(dataset: Any, report: Report) -> bool:
     return True
 
 
-def _reader(dataset: Any) -> Callable[[tuple[int, ...], int], None]:
+def _decoder(dataset: Any) -> Callable[[tuple[int, ...], int, bytes], None]:
     """Return a function that decodes the chunk at an offset, or raises."""
     filters = set(_filters(dataset))
     nbytes = int(np.prod(dataset.chunks, dtype=np.int64)) * dataset.id.get_type().get_size()
 
-    def through_hdf5(offset: tuple[int, ...], _mask: int) -> None:
+    def through_hdf5(offset: tuple[int, ...], _mask: int, _stored: bytes) -> None:
         dataset[tuple(slice(o, o + n) for o, n in zip(offset, dataset.chunks, strict=True))]
 
-    def here(offset: tuple[int, ...], mask: int) -> None:
+    def here(offset: tuple[int, ...], mask: int, stored: bytes) -> None:
         if mask:
-            through_hdf5(offset, mask)
+            through_hdf5(offset, mask, stored)
             return
-        _mask, stored = dataset.id.read_direct_chunk(offset)
         found = len(zlib.decompress(stored)) if filters else len(stored)
         if found != nbytes:
             raise ValueError(f"it has {found} bytes instead of {nbytes}")

@@ -13,11 +13,13 @@ import numpy as np
 from ..h5usid import get_attr
 from ..storage.coverage import COMPLETE, PARTIAL, used_ranges
 from ..storage.datasets import STATES_BLOCK_POSITIONS
+from ..storage.seals import checksums_beside, sealed_crc
 from ..storage.structure import (
     COMPLETED,
     FINAL_STATUSES,
     PARTIAL_RANGES,
     STATUS_ACQUIRING,
+    chunk_grid,
     covered_main,
 )
 from .coverage import missing_chunks, positions_complete, range_faults, state_faults
@@ -86,7 +88,7 @@ def _check_stored(dataset: Any, states: Any, table: Any, report: Report) -> None
     if dataset.chunks is None:
         return
     rows, cols = dataset.chunks
-    stored = np.zeros((-(-dataset.shape[0] // rows), -(-dataset.shape[1] // cols)), np.bool_)
+    stored = np.zeros(chunk_grid(dataset.shape, dataset.chunks), np.bool_)
 
     def mark(info: Any) -> None:
         row, col = info.chunk_offset
@@ -97,6 +99,14 @@ def _check_stored(dataset: Any, states: Any, table: Any, report: Report) -> None
     for row, col in missing_chunks(stored, (rows, cols), _blocks(states), inside):
         report.fault(
             dataset.name, f"the chunk at row {row}, column {col} is missing, though covered"
+        )
+    checksums = checksums_beside(dataset.parent)
+    if checksums is None or sealed_crc(checksums) is None or checksums.shape[:2] != stored.shape:
+        return
+    has_checksum = ~stored | (checksums[..., 1] > 0)
+    for row, col in missing_chunks(has_checksum, (rows, cols), _blocks(states), inside):
+        report.fault(
+            dataset.name, f"the chunk at row {row}, column {col} has no checksum, though covered"
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import h5py
 
+from .checksums import load_checksums
 from .chunks import check_data, check_extents, stored_chunks, units_of
 from .measurements import check_measurements
 from .report import READ_ERRORS, Report
@@ -39,6 +40,8 @@ def _check(h5_file: Any, path: Path, report: Report, steps: Steps) -> None:
     datasets = find_datasets(h5_file, report, steps.step)
     check_mains(datasets, report, steps.step)
     check_measurements(h5_file, report, steps.step)
+    checksums = load_checksums(h5_file, path, report)
+    steps.step()
     steps.expect(sum(units_of(dataset) for dataset in datasets))
     chunks = {}
     for dataset in datasets:
@@ -46,4 +49,5 @@ def _check(h5_file: Any, path: Path, report: Report, steps: Steps) -> None:
         steps.step()
     check_extents(chunks, path.stat().st_size, report)
     for dataset in datasets:
-        check_data(dataset, chunks[dataset.name], report, steps.advance)
+        held = checksums.get(dataset.name)
+        check_data(dataset, chunks[dataset.name], report, steps.advance, held)

@@ -27,6 +27,8 @@ class MainReport:
         Numbers of positions that are said to be so; None where there is no coverage.
     status
         ``acquisition_status`` of its measurement; None where there is none.
+    checksums
+        Number of chunks whose stored bytes were compared with a checksum; None where none are held.
     """
 
     path: str
@@ -35,6 +37,7 @@ class MainReport:
     complete: int | None = None
     partial: int | None = None
     status: str | None = None
+    checksums: int | None = None
 
 
 @dataclass
