@@ -42,4 +42,4 @@ def test_recipe(title, code, monkeypatch):
 
 
 def test_all_recipes_are_found():
-    assert len(FOUND) == 5
+    assert len(FOUND) == 6
