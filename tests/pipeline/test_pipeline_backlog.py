@@ -57,6 +57,18 @@ def test_forgotten_blocks_give_their_memory_back_too():
     assert backlog.nbytes == 0
 
 
+def test_what_the_file_will_hold_does_not_fill_the_backlog():
+    backlog, done, open_ = Backlog(), Tile(), Tile()
+    for tile in (done, open_, done):
+        backlog.add(fresh(tile, nbytes=10))
+    assert backlog.exceeds(29)
+    done.complete = True
+    assert not backlog.exceeds(29)
+    assert backlog.nbytes == 10
+    assert backlog.exceeds(9)
+    assert len(backlog.take()) == 1
+
+
 # ---------------------------------------------------------------- which segments can go
 
 

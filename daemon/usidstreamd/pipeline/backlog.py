@@ -42,11 +42,21 @@ class Backlog:
             self._fresh.append(fresh)
             self.nbytes += fresh.nbytes
 
+    def exceeds(self, limit_bytes: int) -> bool:
+        """Whether the blocks that still have an incomplete tile take more than a limit."""
+        if self.nbytes > limit_bytes:
+            self._forget_complete()
+        return self.nbytes > limit_bytes
+
     def take(self) -> list[FreshBlock]:
         """Take the blocks that still have an incomplete tile; forget the others."""
-        taken = [fresh for fresh in self._fresh if not all(t.complete for t in fresh.tiles)]
-        self._fresh, self.nbytes = [], 0
+        self._forget_complete()
+        taken, self._fresh, self.nbytes = self._fresh, [], 0
         return taken
+
+    def _forget_complete(self) -> None:
+        self._fresh = [f for f in self._fresh if not all(tile.complete for tile in f.tiles)]
+        self.nbytes = sum(fresh.nbytes for fresh in self._fresh)
 
 
 class SegmentBook:

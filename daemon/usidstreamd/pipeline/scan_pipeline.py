@@ -201,7 +201,7 @@ class ScanPipeline:
         if not self._queue:
             return None
         peer, item = self._queue[0]
-        if isinstance(item, wire.Block) and self._backlog.nbytes > MAX_BACKLOG_BYTES:
+        if isinstance(item, wire.Block) and self._backlog.exceeds(MAX_BACKLOG_BYTES):
             return None
         self._queue.popleft()
         if isinstance(item, wire.Annotate):
