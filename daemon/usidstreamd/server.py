@@ -32,6 +32,7 @@ from .mailbox import Mailbox
 from .pipeline import read_attrs
 from .scan import Scan, Sends, Shop, missing_tables
 from .session import SessionLimits, State, error_message, events, result_message
+from .threads import show_thread_name
 
 log = logging.getLogger("usidstreamd")
 
@@ -86,7 +87,9 @@ class Server:
         self._must_stop = False
         self._stopping_since_s: float | None = None
         self._disk = Disk(config.data_dir, config.disk_reserve_mb * MIB)
-        self._encoders = ThreadPoolExecutor(config.codec_threads, "codec")
+        self._encoders = ThreadPoolExecutor(
+            config.codec_threads, "codec", initializer=show_thread_name
+        )
         self._finished = storage.FinishedScans(config.data_dir)
         self._shop = Shop(
             data_dir=config.data_dir,

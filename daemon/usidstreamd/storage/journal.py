@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from usidstream.errors import UsidstreamError
 
+from ..threads import show_thread_name
 from .chunktable import ChunkAddress
 from .errors import StorageError
 from .ledger_records import Finalise
@@ -157,6 +158,7 @@ class JournalThread:
     # ------------------------------------------------------------ on the journal thread
 
     def _run(self) -> None:
+        show_thread_name()
         reason: UsidstreamError = StorageError(
             "the scan's journal has ended", code="storage_failed"
         )

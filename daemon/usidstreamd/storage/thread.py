@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from usidstream.errors import UsidstreamError
 
+from ..threads import show_thread_name
 from .errors import StorageError
 from .finished import FinishedScans
 from .messages import (
@@ -114,6 +115,7 @@ class StorageThread:
     # ------------------------------------------------------------ on the storage thread
 
     def _run(self) -> None:
+        show_thread_name()
         reason: UsidstreamError = _after_the_end()
         try:
             while not self._ended:
