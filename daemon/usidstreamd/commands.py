@@ -240,6 +240,40 @@ def _verdict(n_faults: int) -> str:
 
 
 @app.command()
+def bench(
+    data_dir: DataDirOption = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also the usual ways to write, and the limits.")
+    ] = False,
+    scale: Annotated[
+        float, typer.Option(metavar="NUMBER", help="Of every size.", min=1e-4, max=10.0)
+    ] = 1.0,
+    rounds: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", help="Runs of each; 1, or 3 to compare.", min=1, max=100),
+    ] = None,
+    workload: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this one; may be repeated."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what this machine and disk sustain."""
+    from .bench import MIN_COMPARED_ROUNDS, Options, report_in_words, run_bench
+
+    options = Options(
+        data_dir=data_dir or configuration.default_data_dir(),
+        compare=compare,
+        scale=scale,
+        rounds=rounds or (MIN_COMPARED_ROUNDS if compare else 1),
+        workloads=tuple(workload or ()),
+    )
+    with show_progress("bench", "steps") as advance:
+        report = run_bench(options, advance)
+    print(json.dumps(report, indent=2) if as_json else report_in_words(report))
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     print(usidstream.__version__)
