@@ -41,6 +41,9 @@ MAX_SNAPSHOTS_COUNT = 4
 """Incomplete tiles written at the end at once, each a copy."""
 MAX_BACKLOG_BYTES = 16 << 20
 """Messages kept until they are journalled; above it nothing is placed until a commit is done."""
+MAX_UNDERWAY_BYTES = 16 << 20
+"""Complete tiles on their way into the file; with more of them nothing is placed, for a longer
+queue makes nothing quicker: what is new waits longer to become durable, and takes memory."""
 
 EARLIER_SEGMENTS = 0
 """Stands for all row segments of earlier daemons: they go together."""
@@ -201,7 +204,7 @@ class ScanPipeline:
         if not self._queue:
             return None
         peer, item = self._queue[0]
-        if isinstance(item, wire.Block) and self._backlog.exceeds(MAX_BACKLOG_BYTES):
+        if isinstance(item, wire.Block) and self._is_busy():
             return None
         self._queue.popleft()
         if isinstance(item, wire.Annotate):
@@ -211,6 +214,11 @@ class ScanPipeline:
         except UsidstreamError as error:
             return _settled(peer, item, error)
         return None
+
+    def _is_busy(self) -> bool:
+        """Whether blocks must wait: memory goes to what a commit or the file has not taken yet."""
+        is_behind = self._writer.nbytes > MAX_UNDERWAY_BYTES
+        return is_behind or self._backlog.exceeds(MAX_BACKLOG_BYTES)
 
     def _replay_one(self, replay: Iterator[JournalBlock]) -> bool:
         """Place a journalled block again; return whether to go on."""

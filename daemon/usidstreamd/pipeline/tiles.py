@@ -43,6 +43,7 @@ class _Write:
     main: str
     tile: Tile
     is_complete: bool
+    nbytes: int
 
 
 @dataclass(slots=True)
@@ -58,6 +59,11 @@ class TileWriter:
     ----------
     mains, store, encoders, post
         As `ScanPipeline` has them.
+
+    Attributes
+    ----------
+    nbytes
+        Bytes of the tiles that are on their way.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class TileWriter:
         self._post = post
         self._tokens = itertools.count(1)
         self._writes: dict[int, _Write] = {}
+        self.nbytes = 0
         self._barriers: list[_Barrier] = []
         self._addresses: list[storage.ChunkAddress] = []
         self._written: list[Tile] = []
@@ -80,7 +87,8 @@ class TileWriter:
     def write(self, main: str, tile: Tile, data: npt.NDArray[Any], *, is_complete: bool) -> None:
         """Encode and write a tile's chunks."""
         token = next(self._tokens)
-        self._writes[token] = _Write(main, tile, is_complete)
+        self._writes[token] = _Write(main, tile, is_complete, data.nbytes)
+        self.nbytes += data.nbytes
         self._encoders.submit(self._encode_and_store, token, self._writes[token], data)
 
     def after_all(self, then: Callable[[], None]) -> None:
@@ -99,6 +107,7 @@ class TileWriter:
     def on_written(self, token: int, addresses: Sequence[storage.ChunkAddress]) -> None:
         """Note that a tile is in the file; give its buffer back and pass barriers."""
         write = self._writes.pop(token)
+        self.nbytes -= write.nbytes
         self._addresses += addresses
         if write.is_complete:
             self._mains[write.main].assembly.release(write.tile)
