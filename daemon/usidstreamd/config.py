@@ -53,6 +53,7 @@ class Config(BaseModel):
     commit_interval_s: float = Field(default=0.05, gt=0.0, le=60.0)
     flush_interval_s: float = Field(default=5.0, gt=0.0, le=3600.0)
     join_timeout_s: float = Field(default=60.0, ge=0.0)
+    resume_timeout_s: float = Field(default=259200.0, gt=0.0)
     peer_silence_s: float = Field(default=30.0, gt=0.0)
     shutdown_timeout_s: float = Field(default=60.0, gt=0.0)
 

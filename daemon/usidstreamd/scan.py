@@ -27,6 +27,7 @@ from .session import Session, SessionLimits, State, events
 Sends = list[events.Send]
 
 _GROWING = (State.ACQUIRING, State.FINISHING)
+_CLOSING = (State.CLOSING, State.INTERRUPTING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,15 @@ class Scan:
         What a client asked for, or what the open record holds.
     shop
         What it shares with other scans.
+    last_contact_s
+        When a client took part in it before, on the monotonic clock; None for a new one.
     """
 
-    def __init__(self, scan_id: str, layout: ScanLayout, shop: Shop) -> None:
+    def __init__(
+        self, scan_id: str, layout: ScanLayout, shop: Shop, last_contact_s: float | None = None
+    ) -> None:
         self.scan_id = scan_id
-        self.session = Session(scan_id, layout, shop.limits)
+        self.session = Session(scan_id, layout, shop.limits, last_contact_s)
         self._shop = shop
         self._layout = layout
         self._store = storage.StorageThread(self._post, shop.finished, f"storage-{scan_id[:8]}")
@@ -195,6 +200,10 @@ class Scan:
                 self._pipeline.finalise(ending, attrs)
             case events.CloseStore():
                 self._pipeline.suspend()
+            case events.Interrupt():
+                self._pipeline.interrupt()
+            case events.NoteContact():
+                self._pipeline.note_contact()
 
     # -- what came of it
 
@@ -210,17 +219,23 @@ class Scan:
                 told = [events.StoreFailed(error=as_failure(error))]
             case Restored():
                 told = self._on_restored()
+            case storage.Finalised() if self.session.state is State.INTERRUPTING:
+                self._close_journal(is_done=True)
             case storage.Finalised(result=result):
                 told = [_finalised(result)]
-            case storage.Closed() if self._journal is not None:
-                self._journal.submit(storage.JournalClose(is_clean=True))
-            case storage.JournalClosed() if self.session.state is State.CLOSING:
+            case storage.Closed():
+                self._close_journal(is_done=False)
+            case storage.JournalClosed() if self.session.state in _CLOSING:
                 told = [events.StoreClosed()]
             case storage.StorageFailed(error=error):
                 told = [events.StoreFailed(error=error)]
             case _ if self._pipeline is not None:
                 told = self._pipeline.handle(outcome)
         return told
+
+    def _close_journal(self, *, is_done: bool) -> None:
+        if self._journal is not None:
+            self._journal.submit(storage.JournalClose(is_clean=True, is_done=is_done))
 
     def _on_ready(self, ready: storage.Ready) -> list[events.Event]:
         self._ready, self.record = ready, ready.record

@@ -33,6 +33,7 @@ from .pipeline import read_attrs
 from .scan import Scan, Sends, Shop, missing_tables
 from .session import SessionLimits, State, error_message, events, result_message
 from .threads import show_thread_name
+from .waiting import WaitingScans
 
 log = logging.getLogger("usidstreamd")
 
@@ -83,7 +84,7 @@ class Server:
         self._clients: dict[bytes, _Client] = {}
         self._scans: dict[str, Scan] = {}
         self._retired: list[Scan] = []
-        self._waiting: dict[str, storage.OpenRecord] = {}
+        self._waiting = WaitingScans(config.resume_timeout_s)
         self._must_stop = False
         self._stopping_since_s: float | None = None
         self._disk = Disk(config.data_dir, config.disk_reserve_mb * MIB)
@@ -101,11 +102,12 @@ class Server:
                 max_block_bytes=config.max_block_mb * MIB,
                 commit_interval_s=config.commit_interval_s,
                 join_timeout_s=config.join_timeout_s,
+                resume_timeout_s=config.resume_timeout_s,
             ),
             flush_interval_s=config.flush_interval_s,
             post=self._mailbox.post,
         )
-        self._find_waiting_scans()
+        self._find_waiting_scans(time.monotonic())
 
     # -- the loop
 
@@ -144,8 +146,9 @@ class Server:
             self._send_all(scan.advance(now))
             self._send_all(scan.tick(now))
             self._send_all(scan.take_acks(now))
-            self._retire_if_over(scan)
+            self._retire_if_over(scan, now)
         self._forget_silent(now)
+        self._open_overdue(now)
 
     def _begin_stop(self, now: float) -> None:
         if self._stopping_since_s is not None:
@@ -194,19 +197,26 @@ class Server:
 
     # -- scans
 
-    def _find_waiting_scans(self) -> None:
+    def _find_waiting_scans(self, now: float) -> None:
         for found in self._directory.waiting():
             if not isinstance(found, storage.OpenRecord):
                 log.error("%s", found)
             elif self._finished.get(found.scan_id) is not None:
                 storage.remove_journal(found.journal)  # its result was remembered, then we died
             else:
-                self._waiting[found.scan_id] = found
-        for record in list(self._waiting.values())[: self.config.max_scans]:
-            log.info("scan %s goes on: %s", record.scan_id, record.path)
-            self._resume(record)
+                self._waiting.add_found(found, now)
+        for scan_id in self._waiting.resumable()[: self.config.max_scans]:
+            self._resume(scan_id)
 
-    def _retire_if_over(self, scan: Scan) -> None:
+    def _open_overdue(self, now: float) -> None:
+        """Open the scans whose clients have stayed away for too long: they then end themselves."""
+        for scan_id in self._waiting.overdue(now):
+            try:
+                self._resume(scan_id)
+            except UsidstreamError as error:  # no room for it now; it stays overdue
+                log.debug("scan %s: %s", scan_id, error)
+
+    def _retire_if_over(self, scan: Scan, now: float) -> None:
         """Let go of a scan that is over; a failed one is kept for its error, if it was open."""
         session = scan.session
         if not session.is_over or scan.scan_id not in self._scans:
@@ -218,20 +228,25 @@ class Server:
         if session.state is State.FAILED:
             log.error("scan %s: %s", scan.scan_id, session.failure)
         if scan.record is not None and session.state is not State.ENDED:
-            self._waiting[scan.scan_id] = scan.record
+            is_interrupted = session.state is State.INTERRUPTED
+            self._waiting.add(
+                scan.record, session.last_contact_s, now, is_interrupted=is_interrupted
+            )
 
-    def _resume(self, record: storage.OpenRecord) -> Scan:
+    def _resume(self, scan_id: str) -> None:
         self._check_takes_scans()
-        retired = [old for old in self._retired if old.scan_id == record.scan_id]
+        retired = [old for old in self._retired if old.scan_id == scan_id]
         if not all(old.join(0.0) for old in retired):
-            raise UsidstreamError(f"scan {record.scan_id} is still being closed", code="recovering")
-        del self._waiting[record.scan_id]
-        scan = self._add_scan(record.scan_id, record.layout)
-        scan.resume(record)
-        return scan
+            raise UsidstreamError(f"scan {scan_id} is still being closed", code="recovering")
+        waiting = self._waiting.take(scan_id)
+        log.info("scan %s goes on: %s", scan_id, waiting.record.path)
+        scan = self._add_scan(scan_id, waiting.record.layout, waiting.last_contact_s)
+        scan.resume(waiting.record)
 
-    def _add_scan(self, scan_id: str, layout: ScanLayout) -> Scan:
-        scan = self._scans[scan_id] = Scan(scan_id, layout, self._shop)
+    def _add_scan(
+        self, scan_id: str, layout: ScanLayout, last_contact_s: float | None = None
+    ) -> Scan:
+        scan = self._scans[scan_id] = Scan(scan_id, layout, self._shop, last_contact_s)
         scan.note_shortage("disk", self._disk.shortage)  # nobody takes part yet who had to be told
         return scan
 
@@ -332,7 +347,7 @@ class Server:
             return
         layout = self._read_layout(message)
         if message.scan in self._waiting:
-            self._resume(self._waiting[message.scan])
+            self._resume(message.scan)
         scan = self._scans.get(message.scan) or self._create(message, layout)
         self._send_all(scan.receive(events.OpenRequested(peer=peer, layout=layout), now))
 
@@ -359,7 +374,7 @@ class Server:
 
     def _on_join(self, peer: bytes, message: wire.Join, now: float) -> None:
         if message.scan in self._waiting:
-            self._resume(self._waiting[message.scan])
+            self._resume(message.scan)
         event = events.JoinRequested(peer=peer, client=self._clients[peer].name)
         self._to_scan(message.scan, event, now)
 
@@ -399,7 +414,7 @@ class Server:
             self._to_scan(message.scan, events.CoverageRequested(peer=peer), now)
             return
         scans = [scan.session.describe() for scan in self._scans.values()]
-        scans += [_describe_waiting(record) for record in self._waiting.values()]
+        scans += self._waiting.describe()
         if message.scan:
             scans = [entry for entry in scans if entry["scan"] == message.scan]
         self._send(peer, wire.StatusReport(daemon=self._describe(), scans=scans))
@@ -413,7 +428,7 @@ class Server:
             self._send_all(scan.receive(event, now))
             return
         if scan_id in self._waiting:
-            raise UsidstreamError(f"scan {scan_id} waits to be opened again", code="not_joined")
+            raise self._waiting.refusal(scan_id)
         if self._finished.get(scan_id) is not None:
             raise UsidstreamError(f"scan {scan_id} is finished", code="scan_finished")
         raise UsidstreamError(f"scan {scan_id} is not known here", code="unknown_scan")
@@ -484,17 +499,6 @@ def _bind(config: Config) -> tuple[zmq.Socket[bytes], str]:
             hint="Is another daemon running there? Choose another --bind, or port 0.",
         ) from error
     return socket, socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
-
-
-def _describe_waiting(record: storage.OpenRecord) -> dict[str, Any]:
-    return {
-        "scan": record.scan_id,
-        "name": record.layout.name,
-        "file": str(record.path),
-        "state": "waiting",
-        "n_positions": record.layout.n_positions,
-        "mains": [main.name for main in record.layout.mains],
-    }
 
 
 _HANDLERS: Mapping[type[wire.Message], Callable[..., None]] = MappingProxyType(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from usidstream.framing import frame, pack
 from usidstreamd.storage import StorageError, SyncError
 from usidstreamd.storage.chunktable import ChunkAddress, ChunkTable, pack_addresses, unpack_entries
-from usidstreamd.storage.ledger import Ledger, LedgerState, replay
+from usidstreamd.storage.ledger import Ledger, LedgerState, is_interrupted, replay
 from usidstreamd.storage.ledger_records import (
     Annotated,
     Checkpoint,
@@ -40,7 +40,7 @@ records = st.one_of(
     st.builds(Checkpoint, st.integers(1, 9)),
     st.builds(Annotated, st.dictionaries(st.text(max_size=3), st.integers(-9, 9), max_size=2)),
     st.builds(
-        Finalise, st.sampled_from(["complete", "aborted"]), st.just("2025-01-01T00:00:00+00:00"),
+        Finalise, st.sampled_from(["complete", "interrupted"]), st.just("2025-01-01T00:00:00Z"),
         st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
         st.dictionaries(st.sampled_from("ab"), st.lists(st.tuples(few, few), max_size=3)),
         partial,
@@ -70,6 +70,7 @@ def model(told):
             case Recovered():
                 state.recoveries, state.is_done, state.is_closed = record.count, False, False
             case Opened():
+                chunks = {key: address for key, address in chunks.items() if address.is_complete}
                 state.finalise, state.is_done, state.is_closed = None, False, False
             case Closed():
                 state.is_closed = True
@@ -91,6 +92,9 @@ def agrees(state, told):
     for name in ("first_segment", "annotations", "is_done", "is_closed", "recoveries"):
         assert getattr(state, name) == getattr(expected, name), name
     assert (state.finalise is None) == (expected.finalise is None)
+    assert (state.decision is None) == (
+        expected.finalise is None or expected.finalise.status == "interrupted"
+    )
     if expected.finalise is not None:
         same_tables(state.finalise.partial, expected.finalise.partial)
         for name in ("status", "ended", "attrs", "missing"):
@@ -225,3 +229,17 @@ def test_a_table_finds_a_mains_chunks_and_its_end():
     assert list(table) == told[::-1]
     assert list(table.without(table.entries["main"] == 1)) == told[1:]
     assert unpack_entries(pack_addresses(table)).tolist() == table.entries.tolist()
+
+
+def test_only_the_last_record_tells_that_a_scan_is_interrupted(tmp_path):
+    told = [Opened(), Finalise("interrupted", "now"), Closed(), Done(), Opened()]
+    for number in range(len(told) + 1):
+        Ledger.create(tmp_path / "l", told[:number]).close()
+        assert is_interrupted(tmp_path / "l") == (number == 4)
+    ledger = Ledger.create(tmp_path / "l", told[:4])
+    ledger.close()
+    with (tmp_path / "l").open("ab") as file:  # a record that was cut off
+        file.write(b"\x05")
+    assert not is_interrupted(tmp_path / "l")
+    with pytest.raises(StorageError, match="none"):
+        is_interrupted(tmp_path / "none")

@@ -20,6 +20,7 @@ from usidstreamd.session import State, events
 
 PEERS = (b"a", b"b", b"c")
 DRAIN_ROUNDS = 12
+RESUME_TIMEOUT_S = 150.0
 peers = st.sampled_from(PEERS)
 
 # The requests that the end of a scan answers.
@@ -61,7 +62,10 @@ def is_taken_in(action: events.Action) -> bool:
 class SessionModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.stage = Stage(credit_window_bytes=1 << 20, join_timeout_s=60.0)
+        self.stage = Stage(
+            credit_window_bytes=1 << 20, join_timeout_s=60.0, resume_timeout_s=RESUME_TIMEOUT_S
+        )
+        self.last_contact_s = 0.0
         self.clients = {peer: Client() for peer in PEERS}
         self.placing: list[tuple[bytes, int, int]] = []
         self.settled: set[tuple[bytes, int, int]] = set()
@@ -77,9 +81,15 @@ class SessionModel(RuleBasedStateMachine):
     # -- everything goes through here
 
     def do(self, event: events.Event) -> list[events.Action]:
+        self.note_contact()
         actions = self.stage.do(event)
+        self.note_contact()
         self.keep(actions)
         return actions
+
+    def note_contact(self) -> None:
+        if self.stage.session.peers:
+            self.last_contact_s = self.stage.now
 
     def keep(self, actions: list[events.Action]) -> None:
         for action in actions:
@@ -90,6 +100,9 @@ class SessionModel(RuleBasedStateMachine):
                     self.placing.append((peer, self.clients[peer].part, item.seq))
                 case events.BeginCommit(marker=marker):
                     self.snapshots[marker] = set(self.settled)
+                case events.Interrupt():
+                    assert not self.stage.session.peers
+                    assert self.stage.now - self.last_contact_s >= RESUME_TIMEOUT_S
 
     def on_message(self, peer: bytes, message: wire.Message) -> None:
         client = self.clients[peer]
@@ -235,7 +248,10 @@ class SessionModel(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.1, 6.0, 100.0]))
     def tick(self, seconds: float) -> None:
-        self.keep(self.stage.tick(self.stage.now + seconds))
+        now = self.stage.now + seconds
+        if self.stage.session.peers:
+            self.last_contact_s = now
+        self.keep(self.stage.tick(now))
 
     @rule()
     def tell_acks(self) -> None:
@@ -289,7 +305,7 @@ class SessionModel(RuleBasedStateMachine):
         status = "aborted" if aborted else "complete"
         self.do(events.Finalised(file="/data/s.h5", status=status, missing={}))
 
-    @precondition(lambda self: self.state is State.CLOSING)
+    @precondition(lambda self: self.state in (State.CLOSING, State.INTERRUPTING))
     @rule()
     def close(self) -> None:
         self.do(events.StoreClosed())
@@ -309,7 +325,7 @@ class SessionModel(RuleBasedStateMachine):
     @invariant()
     def at_most_one_end(self) -> None:
         assert len(self.stage.ends) <= 1
-        if self.state in (State.ENDED, State.SUSPENDED):
+        if self.state in (State.ENDED, State.SUSPENDED, State.INTERRUPTED):
             assert len(self.stage.ends) == 1
 
     @invariant()
@@ -335,6 +351,9 @@ class SessionModel(RuleBasedStateMachine):
         if self.state is State.ACQUIRING:
             self.all_is_durable()
         assert self.state not in (State.SEALED, State.FINALISING, State.CLOSING)
+        assert self.state is not State.INTERRUPTING
+        if self.state is State.ACQUIRING:
+            assert self.stage.session.peers, "a scan that nobody takes part in is interrupted"
 
     def drain_once(self) -> None:
         """Let clients send what was asked for again, and the daemon do all it wants."""
@@ -349,7 +368,7 @@ class SessionModel(RuleBasedStateMachine):
             self.commit()
         if self.state is State.FINALISING:
             self.finalise()
-        if self.state is State.CLOSING:
+        if self.state in (State.CLOSING, State.INTERRUPTING):
             self.close()
         self.tick(100.0)
         self.tell_acks()

@@ -73,6 +73,12 @@ def suspended() -> Stage:
     return stage
 
 
+def interrupted() -> Stage:
+    stage = Stage.left()
+    stage.do(events.StoreClosed())
+    return stage
+
+
 def failed() -> Stage:
     stage = acquiring()
     stage.fail()
@@ -89,6 +95,8 @@ STAGES: dict[State, Callable[[], Stage]] = {
     State.SUSPENDING: suspending,
     State.CLOSING: closing,
     State.SUSPENDED: suspended,
+    State.INTERRUPTING: Stage.left,
+    State.INTERRUPTED: interrupted,
     State.FAILED: failed,
 }
 
@@ -182,7 +190,7 @@ def test_the_table_and_the_refusals_name_every_state() -> None:
     assert set(REFUSALS.values()) <= set(ERRORS)
 
 
-def test_every_state_is_reached_and_only_the_three_ends_are_ends() -> None:
+def test_every_state_is_reached_and_only_the_four_ends_are_ends() -> None:
     reached = {State.OPENING} | {target for row in TRANSITIONS.values() for target in row.values()}
     assert reached == set(State)
     for state, make in STAGES.items():

@@ -100,7 +100,7 @@ class Stage:
                     self.placing.append(action)
                 case events.BeginCommit():
                     self.commits.append(action)
-                case events.Finalise() | events.CloseStore():
+                case events.Finalise() | events.CloseStore() | events.Interrupt():
                     self.ends.append(action)
         return actions
 
@@ -188,6 +188,14 @@ class Stage:
         return self.acks()[peer]
 
     # -- common beginnings
+
+    @classmethod
+    def left(cls) -> Stage:
+        """Return a scan whose clients have stayed away for too long: it is being interrupted."""
+        stage = cls.acquiring(resume_timeout_s=100.0)
+        stage.lose(OPENER)
+        stage.tick(100.0)
+        return stage
 
     @classmethod
     def acquiring(cls, *joiners: bytes, **limits: Any) -> Stage:

@@ -23,6 +23,7 @@ from usidstreamd.session import REFUSALS, State, state_diagram
 
 ROOT = Path(__file__).resolve().parents[2]
 DOC = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+DURABILITY = (ROOT / "docs" / "durability.md").read_text(encoding="utf-8")
 MIB = 1 << 20
 
 
@@ -243,8 +244,9 @@ def test_the_names_and_sizes_of_attributes() -> None:
 
 
 def test_the_diagram_is_the_table_of_transitions() -> None:
-    shown = DOC.split("<!-- state diagram -->\n```mermaid\n")[1].split("```")[0]
-    assert shown == state_diagram()
+    for text in (DOC, DURABILITY):
+        shown = text.split("<!-- state diagram -->\n```mermaid\n")[1].split("```")[0]
+        assert shown == state_diagram()
 
 
 def test_the_refusals_of_each_state() -> None:

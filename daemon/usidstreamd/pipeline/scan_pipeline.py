@@ -7,6 +7,7 @@ Four runs, each begun by the session or the clock, each ended by another thread'
   their addresses reach the ledger; blocks with an incomplete tile are journalled as they came.
 * *checkpoint*: the file tells its readers what it holds, and row segments that nobody needs go.
 * *ending*: incomplete tiles are written as they stand, the end is recorded, the file is closed.
+  An interruption is an end, too, but the journal stays and is closed after the file.
 
 It never knows sockets, what a message is answered with, or the states of a scan.
 """
@@ -361,8 +362,7 @@ class ScanPipeline:
         if run is Run.CHECKPOINT:
             self._is_checkpointing = False
             if self._ending is None:  # else the journal closes, and all of it goes
-                first = self._segments.first_needed()
-                self._journal.submit(storage.JournalCheckpoint(first_segment=first))
+                self._checkpoint_journal()
         elif self._ending is not None:
             decision = self._ending.decision
             self._store.submit(
@@ -372,6 +372,10 @@ class ScanPipeline:
                     attrs=decision.attrs,
                 )
             )
+
+    def _checkpoint_journal(self) -> None:
+        first = self._segments.first_needed()
+        self._journal.submit(storage.JournalCheckpoint(first_segment=first))
 
     # -- the end
 
@@ -384,13 +388,19 @@ class ScanPipeline:
                 for parts in self.mains.values()
             )
             status = "complete" if whole else "incomplete"
-        self._end(
-            Decision(
-                status=status,
-                ended=datetime.now(UTC).astimezone().isoformat(),
-                attrs=self._learnt | dict(attrs),
-            )
-        )
+        self._end(self._decision(status, attrs))
+
+    def interrupt(self) -> None:
+        """End the scan as far as it came; it can still be resumed."""
+        self._end(self._decision(storage.STATUS_INTERRUPTED, {}))
+
+    def note_contact(self) -> None:
+        """Note that a client took part until now."""
+        self._journal.submit(storage.JournalContact())
+
+    def _decision(self, status: str, attrs: Mapping[str, Any]) -> Decision:
+        ended = datetime.now(UTC).astimezone().isoformat()
+        return Decision(status=status, ended=ended, attrs=self._learnt | dict(attrs))
 
     def _end(self, decision: Decision) -> None:
         todo = deque(
@@ -432,8 +442,12 @@ class ScanPipeline:
         )
         self._journal.submit(storage.JournalFinalise(decision=ending.decision))
 
+    def _is_interrupting(self) -> bool:
+        ending = self._ending
+        return ending is not None and ending.decision.status == storage.STATUS_INTERRUPTED
+
     def _show_all(self) -> None:
-        """Bring the final coverage into the file; nothing needs the journal any more."""
+        """Bring the final coverage into the file."""
         updates = {
             name: CoverageUpdate(
                 lo=0,
@@ -500,6 +514,9 @@ class ScanPipeline:
                 self._record_end(self._ending)
             case storage.Journalled(segment=segment):
                 told = self._on_journalled(segment)
+            case storage.FinaliseRecorded() if self._is_interrupting():
+                self._checkpoint_journal()
+                self._show_all()
             case storage.FinaliseRecorded():
                 self._journal.submit(storage.JournalClose(is_clean=False))
             case storage.JournalClosed() if self._ending is not None:

@@ -162,6 +162,11 @@ class FinishWithdrawn(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeTimedOut(Event):
+    """No client has taken part for too long (the session tells this itself)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finalised(Event):
     """The file is finished and closed; while opening, an earlier daemon had done so."""
 
@@ -177,7 +182,7 @@ class SuspendRequested(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreClosed(Event):
-    """The file is closed, resumable."""
+    """The file is closed, resumable; as interrupted, if that was wanted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,3 +235,13 @@ class Finalise(Action):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseStore(Action):
     """Close the file so that the scan can be resumed; answer with `StoreClosed`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupt(Action):
+    """Close the file as interrupted, complete as far as it came; answer with `StoreClosed`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteContact(Action):
+    """Note on the disk that a client takes part in the scan, or did until now."""

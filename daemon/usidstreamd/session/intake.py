@@ -45,6 +45,7 @@ class SessionLimits:
     max_block_bytes: int = wire.MAX_BLOCK_BYTES
     commit_interval_s: float = 0.05
     join_timeout_s: float = 60.0
+    resume_timeout_s: float = 259200.0
 
 
 class Intake:

@@ -26,6 +26,7 @@ from usidstream import wire
 from usidstream.errors import UsidstreamError
 from usidstream.layout import ScanLayout
 
+from .absence import Absence
 from .commits import Commits, Waiter
 from .conclusion import Conclusion
 from .events import (
@@ -45,13 +46,16 @@ from .events import (
     Finalised,
     FinishRequested,
     FinishWithdrawn,
+    Interrupt,
     JoinersLate,
     JoinRequested,
     LeaveRequested,
+    NoteContact,
     OpenRequested,
     PeerId,
     PeerLost,
     Request,
+    ResumeTimedOut,
     Send,
     Settled,
     StoreClosed,
@@ -81,10 +85,18 @@ class Session:
     layout
         What the scan is.
     limits
-        Credit, block size, flush interval and the time joiners have.
+        Credit, block size, flush interval, and the time that joiners and absent clients have.
+    last_contact_s
+        When a client took part in the scan before, on the clock of ``now``; None for a new one.
     """
 
-    def __init__(self, scan_id: str, layout: ScanLayout, limits: SessionLimits) -> None:
+    def __init__(
+        self,
+        scan_id: str,
+        layout: ScanLayout,
+        limits: SessionLimits,
+        last_contact_s: float | None = None,
+    ) -> None:
         self.scan_id = scan_id
         self.layout = layout
         self.limits = limits
@@ -94,6 +106,7 @@ class Session:
         self._roster = Roster(scan_id)
         self._commits = Commits(self._roster, limits.commit_interval_s)
         self._conclusion = Conclusion()
+        self._absence = Absence(limits.resume_timeout_s, last_contact_s)
         self._intake = Intake(
             scan_id,
             layout,
@@ -119,13 +132,21 @@ class Session:
                 raise
             return [self._refusal(event, error)]
         self.state = target
+        self._absence.see(now, is_anybody_here=len(self._roster) > 0)
         return actions + self._progress(now)
 
     def tick(self, now: float) -> list[Action]:
-        """Do what is due by the clock: the periodic commit, the end of waiting for joiners."""
+        """Do what is due by the clock: the periodic commit, the end of waiting for clients."""
         if self.state not in (State.ACQUIRING, State.FINISHING):
             return []
         self._commits.tick(now)
+        self._absence.see(now, is_anybody_here=len(self._roster) > 0)
+        notes: list[Action] = [NoteContact()] if self._absence.take_note(now) else []
+        return notes + self._tick(now)
+
+    def _tick(self, now: float) -> list[Action]:
+        if self.state is State.ACQUIRING and self._is_left(now):
+            return self.receive(ResumeTimedOut(), now)
         waits_for_joiners = self.state is State.FINISHING and self._roster.joiners
         if waits_for_joiners and self._conclusion.is_late(now):
             return self.receive(JoinersLate(), now)
@@ -168,6 +189,11 @@ class Session:
         return self._commits.positions
 
     @property
+    def last_contact_s(self) -> float | None:
+        """When a client took part last, None before the first event."""
+        return self._absence.last_contact_s
+
+    @property
     def blocks_refused(self) -> int:
         """How many blocks and annotations were taken in and refused."""
         return self._intake.blocks_refused
@@ -180,7 +206,7 @@ class Session:
     @property
     def is_over(self) -> bool:
         """Whether nothing more will happen here."""
-        return self.state in (State.ENDED, State.SUSPENDED, State.FAILED)
+        return self.state in _OVER
 
     @property
     def is_dirty(self) -> bool:
@@ -233,6 +259,10 @@ class Session:
     def _is_all_committed(self) -> bool:
         commits = self._commits
         return not self._roster.unplaced and not commits.is_dirty and commits.is_quiet
+
+    def _is_left(self, now: float) -> bool:
+        """Whether clients have stayed away for too long, and nothing of theirs is under way."""
+        return self._absence.is_too_long(now) and self._is_all_committed()
 
     def _is_finish_void(self) -> bool:
         """Whether what the finish waits for can come only from an opener that is gone."""
@@ -386,6 +416,9 @@ class Session:
     def _on_store_closed(self, _event: StoreClosed, _now: float) -> list[Action]:
         return []
 
+    def _on_resume_timed_out(self, _event: ResumeTimedOut, _now: float) -> list[Action]:
+        return [Interrupt()]
+
     # -- the end
 
     def _on_finish(self, event: FinishRequested, now: float) -> list[Action]:
@@ -466,6 +499,7 @@ class Session:
 
 _COMMITTING = frozenset({State.ACQUIRING, State.FINISHING, State.SEALED, State.SUSPENDING})
 _CONCLUDED = frozenset({State.SEALED, State.FINALISING})
+_OVER = frozenset({State.ENDED, State.SUSPENDED, State.INTERRUPTED, State.FAILED})
 
 _HANDLERS: Mapping[type[Event], Any] = MappingProxyType(
     {
@@ -484,6 +518,7 @@ _HANDLERS: Mapping[type[Event], Any] = MappingProxyType(
         Committed: Session._on_committed,
         JoinersLate: Session._on_joiners_late,
         FinishWithdrawn: Session._on_finish_withdrawn,
+        ResumeTimedOut: Session._on_resume_timed_out,
         Drained: Session._on_drained,
         Finalised: Session._on_finalised,
         SuspendRequested: Session._on_suspend,

@@ -28,6 +28,7 @@ from .events import (
     LeaveRequested,
     OpenRequested,
     PeerLost,
+    ResumeTimedOut,
     Settled,
     StoreClosed,
     StoreFailed,
@@ -48,6 +49,8 @@ class State(enum.Enum):
     SUSPENDING = "suspending"
     CLOSING = "closing"
     SUSPENDED = "suspended"
+    INTERRUPTING = "interrupting"
+    INTERRUPTED = "interrupted"
     FAILED = "failed"
 
 
@@ -78,6 +81,7 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = MappingProxyType(
             FinishRequested: _S.FINISHING,
             AbortRequested: _S.FINISHING,
             SuspendRequested: _S.SUSPENDING,
+            ResumeTimedOut: _S.INTERRUPTING,
             StoreFailed: _S.FAILED,
         },
         _S.FINISHING: {
@@ -147,6 +151,17 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = MappingProxyType(
             SuspendRequested: _S.SUSPENDED,
             StoreClosed: _S.SUSPENDED,
         },
+        _S.INTERRUPTING: {
+            PeerLost: _S.INTERRUPTING,
+            StoreClosed: _S.INTERRUPTED,
+            SuspendRequested: _S.INTERRUPTING,
+            StoreFailed: _S.FAILED,
+        },
+        _S.INTERRUPTED: {
+            PeerLost: _S.INTERRUPTED,
+            SuspendRequested: _S.INTERRUPTED,
+            StoreClosed: _S.INTERRUPTED,
+        },
         _S.FAILED: {
             Settled: _S.FAILED,
             Committed: _S.FAILED,
@@ -168,6 +183,8 @@ REFUSALS: Mapping[State, str] = MappingProxyType(
         _S.SUSPENDING: "shutting_down",
         _S.CLOSING: "shutting_down",
         _S.SUSPENDED: "shutting_down",
+        _S.INTERRUPTING: "recovering",
+        _S.INTERRUPTED: "recovering",
         _S.FAILED: "storage_failed",
     }
 )

@@ -18,10 +18,13 @@ from .journal import (
     JournalClose,
     JournalClosed,
     JournalCommit,
+    JournalContact,
     JournalFinalise,
     Journalled,
     JournalThread,
 )
+from .ledger import LEDGER_NAME, is_interrupted
+from .ledger_records import STATUS_INTERRUPTED
 from .live import LiveFile
 from .messages import (
     Close,
@@ -43,6 +46,7 @@ from .record import (
     SCRATCH_NAME,
     MainPlan,
     OpenRecord,
+    contact_age_s,
     find_journals,
     remove_journal,
     remove_unfinished,
@@ -56,7 +60,9 @@ from .structure import refuse_reserved, refuse_reserved_in, reserved_names
 from .thread import StorageThread
 
 __all__ = [
+    "LEDGER_NAME",
     "SCRATCH_NAME",
+    "STATUS_INTERRUPTED",
     "CheckpointDone",
     "ChunkAddress",
     "Close",
@@ -80,6 +86,7 @@ __all__ = [
     "JournalClose",
     "JournalClosed",
     "JournalCommit",
+    "JournalContact",
     "JournalFinalise",
     "JournalThread",
     "Journalled",
@@ -96,8 +103,10 @@ __all__ = [
     "SyncError",
     "TileWritten",
     "WriteTile",
+    "contact_age_s",
     "find_journals",
     "free_bytes",
+    "is_interrupted",
     "recover_path",
     "refuse_reserved",
     "refuse_reserved_in",

@@ -102,6 +102,10 @@ class ChunkTable:
         """Return the table without the entries that are marked."""
         return ChunkTable([self.entries[~dropped]])
 
+    def whole(self) -> ChunkTable:
+        """Return the table without the chunks that were written although elements are missing."""
+        return self.without((self.entries["flags"] & FLAG_INCOMPLETE) != 0)
+
     @property
     def end(self) -> int:
         """The first byte of the file behind all chunks; 0 where there are none."""

@@ -53,6 +53,13 @@ class JournalCheckpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JournalContact:
+    """Note that a client took part in the scan until now: `ContactNoted`."""
+
+    token: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JournalFinalise:
     """Record how the scan ends, before its file is finalised: `FinaliseRecorded`."""
 
@@ -72,7 +79,9 @@ class JournalClose:
     token: Any = None
 
 
-JournalCommand: TypeAlias = JournalCommit | JournalCheckpoint | JournalFinalise | JournalClose
+JournalCommand: TypeAlias = (
+    JournalCommit | JournalCheckpoint | JournalContact | JournalFinalise | JournalClose
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +95,13 @@ class Journalled:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointDone:
     """The segments are gone."""
+
+    token: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContactNoted:
+    """The contact is noted."""
 
     token: Any
 
@@ -105,7 +121,7 @@ class JournalClosed:
 
 
 JournalEvent: TypeAlias = (
-    Journalled | CheckpointDone | FinaliseRecorded | JournalClosed | StorageFailed
+    Journalled | CheckpointDone | ContactNoted | FinaliseRecorded | JournalClosed | StorageFailed
 )
 
 
@@ -207,6 +223,9 @@ class JournalThread:
             case JournalCheckpoint(first_segment=first_segment, token=token):
                 self._journal.checkpoint(first_segment)
                 return [CheckpointDone(token=token)]
+            case JournalContact(token=token):
+                self._journal.note_contact()
+                return [ContactNoted(token=token)]
             case JournalFinalise(decision=decision, token=token):
                 self._journal.finalise(decision)
                 return [FinaliseRecorded(token=token)]

@@ -14,11 +14,12 @@ from typing import Any
 
 from usidstream.framing import frame
 
-from .chunktable import ChunkTable, unpack_entries
+from .chunktable import FLAG_INCOMPLETE, ChunkTable, unpack_entries
 from .coverage import PartialRanges
-from .errors import damaged_error
+from .errors import damaged_error, storage_error
 from .files import publish
 from .ledger_records import (
+    STATUS_INTERRUPTED,
     Annotated,
     Checkpoint,
     Closed,
@@ -46,7 +47,7 @@ class LedgerState:
     Parameters
     ----------
     chunks
-        The durable chunks.
+        The durable chunks; of those that are not complete, the ones written since `Opened`.
     first_segment
         The first row segment that is needed.
     annotations
@@ -57,7 +58,7 @@ class LedgerState:
         For each main, (k, 4): elements held when the scan was last finalised. They are in chunks
         that are not complete.
     is_done
-        Whether the scan is finalised, and has not gone on since.
+        Whether the scan is interrupted, and has not gone on since.
     is_closed
         Whether file and ledger agree, for nothing was written since `Closed`.
     recoveries
@@ -76,6 +77,13 @@ class LedgerState:
     recoveries: int = 0
     good_bytes: int = 0
     cut_bytes: int = 0
+
+    @property
+    def decision(self) -> Finalise | None:
+        """How the scan ends for good, if that was decided."""
+        if self.finalise is None or self.finalise.status == STATUS_INTERRUPTED:
+            return None
+        return self.finalise
 
     def take(self, record: Record) -> None:
         """Go on by one record; chunks are gathered elsewhere."""
@@ -172,7 +180,10 @@ def replay(path: Path) -> LedgerState:
                 pieces.append(packed)  # by the million: nothing is made of each
                 state.is_closed = False
             else:
-                state.take(decode(payload))
+                record = decode(payload)
+                if isinstance(record, Opened):
+                    pieces = [_without_incomplete(b"".join(pieces))]
+                state.take(record)
         state.chunks = ChunkTable([unpack_entries(b"".join(pieces))])
     except (KeyError, TypeError, ValueError) as error:  # FramingError is a ValueError
         raise damaged_error(
@@ -183,3 +194,30 @@ def replay(path: Path) -> LedgerState:
         ) from error
     state.good_bytes, state.cut_bytes = reader.good_bytes, reader.cut_bytes
     return state
+
+
+def is_interrupted(path: Path) -> bool:
+    """Tell whether a ledger's last record is `Done`, from its last bytes alone.
+
+    A data directory may hold many interrupted scans with millions of chunks, and none of them is
+    to be read before its client comes.
+
+    Raises
+    ------
+    StorageError
+        It cannot be read.
+    """
+    done = frame(encode(Done()))
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - len(done)))
+            return file.read() == done
+    except OSError as error:
+        raise storage_error("read", path, error) from error
+
+
+def _without_incomplete(packed: bytes) -> bytes:
+    entries = unpack_entries(packed)
+    if not (entries["flags"] & FLAG_INCOMPLETE).any():
+        return packed  # as nearly always, and there may be millions
+    return ChunkTable([entries]).whole().entries.tobytes()

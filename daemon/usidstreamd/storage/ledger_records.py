@@ -19,6 +19,8 @@ from .chunktable import ChunkAddress, ChunkTable, pack_addresses
 from .coverage import PartialRanges, Ranges
 
 LEDGER_VERSION = 1
+STATUS_INTERRUPTED = "interrupted"
+"""How a scan ends that can still be resumed."""
 _CHUNKS, _MAP = b"c", b"m"
 
 
@@ -46,6 +48,9 @@ class Annotated:
 @dataclass(frozen=True, slots=True)
 class Finalise:
     """The scan ends so; from here on only that is to be done, again after every crash.
+
+    An interruption is no such decision: one that did not reach `Done` counts for nothing, because
+    the scan's client may be there again.
 
     Parameters
     ----------
@@ -77,12 +82,16 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What `Finalise` says is carried out, in a file that is closed."""
+    """What `Finalise` says is carried out, in a file that is closed: the scan is interrupted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The file is about to be opened for writing; a finalised scan goes on."""
+    """The file is about to be opened for writing; an interrupted scan goes on.
+
+    Chunks that are not complete count no more: they may be written over in their places, and the
+    row segments hold what is in them.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,7 @@ class LiveFile:
         self._sync_fd = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
         try:
             self._file = _open_for_writing(path)
+            structure.say_acquiring(self._file[structure.measurement_path(layout)])
             self._mains = {
                 name: LiveMain(self._file, dataset_path)
                 for name, dataset_path in structure.main_paths(layout).items()
@@ -132,7 +133,7 @@ class LiveFile:
 
     @classmethod
     def resume(cls, path: Path, layout: ScanLayout, scan_id: str) -> LiveFile:
-        """Open a file that an earlier daemon closed, to go on with it.
+        """Open a file that an earlier daemon closed, or interrupted, to go on with it.
 
         Raises
         ------
@@ -246,7 +247,7 @@ class LiveFile:
         Parameters
         ----------
         status
-            ``complete``, ``incomplete`` or ``aborted``.
+            ``complete``, ``incomplete``, ``aborted`` or ``interrupted``.
         attrs
             Annotations and final attributes of the measurement.
         ended

@@ -146,7 +146,7 @@ def write_chunks(
 def describe(
     h5_file: Any, record: OpenRecord, coverage: Mapping[str, Coverage], recoveries: int
 ) -> None:
-    """Write the coverage of all mains, and how often the file was recovered."""
+    """Write the coverage of all mains, that the scan goes on, and how often it was recovered."""
     h5_file.flush()
     for name, main_path in structure.main_paths(record.layout).items():
         held = coverage[name]
@@ -154,6 +154,7 @@ def describe(
         main.unseal()
         main.write_coverage(CoverageUpdate(0, held.states, held.partial))
     measurement = h5_file[structure.measurement_path(record.layout)]
+    structure.say_acquiring(measurement)
     measurement.attrs.modify("recoveries", np.int64(recoveries))
 
 

@@ -8,6 +8,8 @@ This module knows records and directories; it must never open the HDF5 file.
 from __future__ import annotations
 
 import contextlib
+import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -131,6 +133,35 @@ def _plan(chunks: list[int], filters: dict[str, Any]) -> MainPlan:
     # h5py wants the options of a plugin's filter as a tuple; msgpack gives lists.
     plain = {key: tuple(v) if isinstance(v, list) else v for key, v in filters.items()}
     return MainPlan(chunks=(chunks[0], chunks[1]), filters=plain)
+
+
+def note_contact(journal: Path) -> None:
+    """Note that a client took part in the scan until now.
+
+    The time stands as that of the record's last modification: the record is written once, so that
+    nothing else changes it, and the note costs neither a write nor a sync.
+
+    Raises
+    ------
+    StorageError
+        It could not be noted.
+    """
+    try:
+        os.utime(journal / RECORD_NAME)
+    except OSError as error:
+        raise storage_error("mark", journal / RECORD_NAME, error) from error
+
+
+def contact_age_s(journal: Path) -> float:
+    """Return how long ago a client took part in the scan, as far as it was noted.
+
+    A clock that was set back meanwhile makes it 0, which leaves the client more time, never less.
+    """
+    path = journal / RECORD_NAME
+    try:
+        return max(0.0, time.time() - path.stat().st_mtime)
+    except OSError as error:
+        raise storage_error("look at", path, error) from error
 
 
 def mark_suspect(journal: Path, reason: str) -> None:

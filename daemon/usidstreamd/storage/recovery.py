@@ -50,6 +50,8 @@ IN_PLACE = "in place"
 REBUILT = "rebuilt"
 SALVAGED = "salvaged"
 
+IS_INTERRUPTED = "it is interrupted, and goes on when its client opens it"
+
 
 @dataclass(slots=True)
 class RecoveryReport:
@@ -173,6 +175,7 @@ def _bring_to_agreement(
     report = RecoveryReport(str(path.absolute()), NOTHING_TO_DO, chunks_in_place=len(state.chunks))
     distrust = suspicion(record.journal)
     if state.is_closed and not distrust and _is_closed(path, state.chunks):
+        report.reason = IS_INTERRUPTED if state.is_done else ""
         return report
     report.reason = distrust
     if not distrust:
@@ -268,8 +271,8 @@ def new_records(state: LedgerState, rebuilt: Rebuilt) -> list[Record]:
     records = [*_chunks(rebuilt.chunks), Checkpoint(state.first_segment)]
     if state.annotations:
         records.append(Annotated(state.annotations))
-    if state.finalise is not None:
-        records.append(state.finalise)  # to be carried out again, in the new file
+    if state.decision is not None:
+        records.append(state.decision)  # to be carried out again, in the new file
     elif state.partial:
         records.append(Held(state.partial))
     return [*records, Recovered(state.recoveries + 1), Closed()]

@@ -21,6 +21,7 @@ import numpy as np
 
 from .coverage import COMPLETE
 from .errors import is_no_space
+from .ledger_records import STATUS_INTERRUPTED
 from .live import LIBVER
 from .structure import COMPLETED
 from .superblock_repair import RepairedView
@@ -28,7 +29,6 @@ from .superblock_repair import RepairedView
 MAX_UNREAD_COUNT = 100
 """Objects and chunks that are named; the rest is counted."""
 STEP_EVERY_CHUNKS = 256
-STATUS_INTERRUPTED = "interrupted"
 _READ_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError)
 
 

@@ -26,6 +26,7 @@ from .files import remove, scan_file_name
 from .finished import FinishedResult, FinishedScans
 from .held import held_coverage
 from .ledger import LEDGER_NAME, replay
+from .ledger_records import STATUS_INTERRUPTED
 from .live import LiveFile, ended_result
 from .record import (
     SCRATCH_NAME,
@@ -183,12 +184,14 @@ class OpenScan:
     ) -> FinishedResult:
         """End the scan: file, result and the journal's absence are on the disk on return.
 
-        The ledger, closed by now, says which chunks the file must have.
+        The ledger says which chunks the file must have; it is closed by now, except where the scan
+        is interrupted: that is not remembered as ended and keeps its journal (template, ledger, and
+        the row segments whose chunks are not complete), for its client may still come.
 
         Parameters
         ----------
         status
-            ``complete``, ``incomplete`` or ``aborted``.
+            ``complete``, ``incomplete``, ``aborted`` or ``interrupted``.
         attrs
             Annotations and final attributes.
         ended
@@ -202,7 +205,8 @@ class OpenScan:
                 self._distrust_from_now(error)
             raise
         self._lock.close()
-        conclude(self.record, result, finished)
+        if status != STATUS_INTERRUPTED:
+            conclude(self.record, result, finished)
         return result
 
     def close(self) -> None:
@@ -240,7 +244,7 @@ def _journal_of_new(record: OpenRecord, live: LiveFile) -> ScanJournal:
 def ended_before(record: OpenRecord, finished: FinishedScans) -> FinishedResult | None:
     """Return the result of a scan that has ended though its journal, or some of it, still stands.
 
-    ``None`` where it goes on, or its file has to be recovered first.
+    ``None`` where it goes on, as an interrupted one may, or its file has to be recovered first.
 
     Raises
     ------
@@ -252,7 +256,7 @@ def ended_before(record: OpenRecord, finished: FinishedScans) -> FinishedResult 
         return remembered
     if not record.path.exists() or consistency_flags(record.path) != 0:
         return None
-    if suspicion(record.journal) or replay(record.journal / LEDGER_NAME).finalise is None:
+    if suspicion(record.journal) or replay(record.journal / LEDGER_NAME).decision is None:
         return None
     return ended_result(record.path, record.layout, record.scan_id)
 

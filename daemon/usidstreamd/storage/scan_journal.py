@@ -28,7 +28,7 @@ from .ledger_records import (
     Opened,
     Record,
 )
-from .record import mark_suspect
+from .record import mark_suspect, note_contact
 from .segments import JournalBlock, RowJournal
 from .space import RECORDS_KEEP_FREE_BYTES, require_room
 
@@ -51,7 +51,8 @@ class ScanJournal:
     Attributes
     ----------
     state : LedgerState
-        What the ledger said when it was opened.
+        What the ledger said when it was opened, without chunks that were not complete: the row
+        segments hold what is in them.
 
     Raises
     ------
@@ -72,6 +73,7 @@ class ScanJournal:
             self._file_fd = _open_for_sync(file)
             opened.callback(os.close, self._file_fd)
             self._record([Opened()])
+            self.state.chunks = self.state.chunks.whole()
             self._release = opened.pop_all().close
 
     @staticmethod
@@ -123,6 +125,10 @@ class ScanJournal:
         """Record how the scan ends."""
         self._decide([decision])
 
+    def note_contact(self) -> None:
+        """Note that a client took part in the scan until now; no sync is waited for."""
+        note_contact(self._directory)
+
     def close(self, *, is_clean: bool, is_done: bool = False) -> None:
         """Close the journal, after the file.
 
@@ -131,7 +137,7 @@ class ScanJournal:
         is_clean
             The file was closed and synced.
         is_done
-            It was finalised, too, as recorded.
+            It was finalised, too, as recorded: the scan is interrupted.
 
         Raises
         ------

@@ -27,6 +27,7 @@ from ..h5usid import (
     write_simple_attrs,
 )
 from .filters import require_filter
+from .ledger_records import STATUS_INTERRUPTED
 from .record import MainPlan
 
 COMPLETED = "completed_positions"
@@ -44,7 +45,7 @@ NOT_SEALED = -1
 
 NO_UNITS = "a. u."  # h5USID wants units that are not empty, and calls none arbitrary
 STATUS_ACQUIRING = "acquiring"
-FINAL_STATUSES = ("complete", "incomplete", "aborted")
+FINAL_STATUSES = ("complete", "incomplete", "aborted", STATUS_INTERRUPTED)
 
 _TEXT_NBYTES: Mapping[str, int] = {
     "acquisition_status": 16,
@@ -278,6 +279,15 @@ def covered_main(group: Any, main: Any) -> bool:
     name = str(main.name).rpartition("/")[2]
     beside = [group[found] for found in (COMPLETED, PARTIAL_RANGES) if found in group]
     return bool(beside) and all(dataset.attrs.get("main", name) == name for dataset in beside)
+
+
+def say_acquiring(measurement: Any) -> None:
+    """Take back what an end, such as an interruption, has said of a scan that goes on."""
+    if get_text(measurement, "acquisition_status") == STATUS_ACQUIRING:
+        return
+    set_text(measurement, "acquisition_status", STATUS_ACQUIRING)
+    set_text(measurement, "acquisition_end", "")
+    measurement.attrs.modify("positions_complete", np.int64(0))
 
 
 def set_text(measurement: Any, name: str, text: str) -> None:

@@ -197,7 +197,7 @@ class StorageThread:
             coverage=scan.coverage(),
             annotations=dict(state.annotations),
             replay=scan.replay(),
-            decision=state.finalise,
+            decision=state.decision,
             journal=scan.journal,
             resumed=isinstance(command, Resume),
             token=command.token,

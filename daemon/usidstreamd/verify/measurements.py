@@ -25,7 +25,7 @@ from ..storage.structure import (
 from .coverage import missing_chunks, positions_complete, range_faults, state_faults
 from .report import READ_ERRORS, MainReport, Report
 
-STATUSES = (STATUS_ACQUIRING, *FINAL_STATUSES, "interrupted")
+STATUSES = (STATUS_ACQUIRING, *FINAL_STATUSES)
 
 
 def check_measurements(h5_file: Any, report: Report, step: Callable[[], None]) -> None:
