@@ -9,6 +9,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kills", type=int, default=6, help="how many times the daemon is killed in each trial"
     )
+    parser.addoption(
+        "--images", type=int, default=18, help="how many disk images after power cuts are judged"
+    )
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -19,7 +20,10 @@ SCRIPTS = Path(sys.executable).parent
 
 
 class Daemon:
-    """``usidstreamd serve`` on a free port; the same port again after a restart."""
+    """``usidstreamd serve`` on a free port; the same port again after a restart.
+
+    ``environment`` holds variables that its next start adds to ours.
+    """
 
     def __init__(self, data_dir: Path, **options: object) -> None:
         self.data_dir = data_dir
@@ -27,6 +31,7 @@ class Daemon:
         self.config.write_text("".join(f"{key} = {_toml(v)}\n" for key, v in options.items()))
         self.endpoint = "tcp://127.0.0.1:0"
         self.log = ""
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Daemon:
@@ -41,7 +46,11 @@ class Daemon:
         command = [SCRIPTS / "usidstreamd", "serve", "--config", self.config]
         command += ["--data-dir", self.data_dir, "--bind", self.endpoint]
         self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | self.environment,
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
