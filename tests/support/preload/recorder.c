@@ -344,20 +344,25 @@ ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t offset)
                joined(parts, count, (size_t)n), free((void *)written))
 }
 
-ssize_t pwritev2(int fd, const struct iovec *parts, int count, off_t offset, int flags)
+static void refuse_special(int fd, off64_t offset, int flags)
 {
     uint64_t inode;
-    if (watched_fd(fd, &inode))
-        refuse("pwritev2");
-    return REAL(pwritev2)(fd, parts, count, offset, flags);
+    if ((flags != 0 || offset < 0) && watched_fd(fd, &inode))
+        refuse("pwritev2 with flags, or without an offset");
+}
+
+ssize_t pwritev2(int fd, const struct iovec *parts, int count, off_t offset, int flags)
+{
+    refuse_special(fd, offset, flags);
+    WRITE_CALL(REAL(pwritev2)(fd, parts, count, offset, flags), AT_OFFSET,
+               joined(parts, count, (size_t)n), free((void *)written))
 }
 
 ssize_t pwritev64v2(int fd, const struct iovec *parts, int count, off64_t offset, int flags)
 {
-    uint64_t inode;
-    if (watched_fd(fd, &inode))
-        refuse("pwritev2");
-    return REAL(pwritev64v2)(fd, parts, count, offset, flags);
+    refuse_special(fd, offset, flags);
+    WRITE_CALL(REAL(pwritev64v2)(fd, parts, count, offset, flags), AT_OFFSET,
+               joined(parts, count, (size_t)n), free((void *)written))
 }
 
 /* What a call inside the kernel wrote is read back; the descriptor itself may be for writing only. */
