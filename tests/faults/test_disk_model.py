@@ -214,6 +214,28 @@ def test_a_record_gives_the_files_again(tmp_path):
     assert {operation.kind for operation in operations} == set(Kind)
 
 
+def test_a_journal_goes_with_its_record_last(tmp_path):
+    journal = tmp_path / "d" / "scan.h5.journal"
+    code = (
+        "import sys; from pathlib import Path; from usidstreamd.storage import remove_journal;"
+        "journal = Path(sys.argv[1], 'scan.h5.journal'); journal.mkdir();"
+        "[(journal / name).touch() for name in ('ledger', 'lock', 'open', 'rows-00000001')];"
+        "remove_journal(journal)"
+    )
+    done = run(code, tmp_path / "d", tmp_path / "log")
+    assert done.returncode == 0, done.stderr
+    assert not journal.exists()
+    operations = read_log(tmp_path / "log")
+    made = 1 + max(n for n, o in enumerate(operations) if o.kind is Kind.CREATE)
+    inode = operations[0].inode
+    on_disk = [*operations[:made], *sync(inode, 98), *sync(ROOT, 99)]
+    for cut in range(made, len(operations) + 1):
+        disk = Disk().take_all([*on_disk, *operations[made:cut]])
+        for seed in range(50):
+            names = set(after_power_cut(disk, seed))
+            assert "scan.h5.journal/open" in names or names <= {"scan.h5.journal"}
+
+
 def test_what_cannot_be_recorded_ends_the_process(tmp_path):
     code = (
         "import mmap, os, sys; fd = os.open(sys.argv[1] + '/f', os.O_RDWR | os.O_CREAT);"

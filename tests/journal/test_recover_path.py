@@ -3,11 +3,11 @@ import shutil
 import pytest
 
 from support.journalled import JournalledScan, die, in_a_child
-from support.storing import layout_of, main_of, plans_for, random_data
-from usidstreamd.storage import StorageError, recovery
+from support.storing import SCAN_ID, layout_of, main_of, plans_for, random_data
+from usidstreamd.storage import FinishedResult, FinishedScans, StorageError, recovery
 from usidstreamd.storage.inspection import inspect
 from usidstreamd.storage.ledger import replay
-from usidstreamd.storage.record import OpenRecord
+from usidstreamd.storage.record import RECORD_NAME, OpenRecord
 from usidstreamd.storage.rescue import recover_path
 
 LAYOUT = layout_of(main_of())
@@ -55,6 +55,21 @@ def test_a_directorys_scans_are_recovered_whatever_one_of_them_meets(tmp_path):
     assert found[1].kept == str(orphan)
     again = [getattr(told, "how", "error") for told in recover_path(tmp_path / "d")]
     assert again == ["error", "error", "nothing to do"], "an orphan is salvaged once"
+
+
+def test_a_scan_that_has_ended_needs_nothing_of_its_journal_but_the_record(tmp_path):
+    scan = dead_scan(tmp_path / "d")
+    list(recover_path(scan.path))
+    FinishedScans(scan.path.parent).remember(
+        SCAN_ID, FinishedResult(file=str(scan.path), status="incomplete", missing={})
+    )
+    for entry in scan.directory.iterdir():  # the power failed while it was removed
+        if entry.name != RECORD_NAME:
+            entry.unlink()
+    for _twice in range(2):
+        (report,) = recover_path(tmp_path / "d")
+        assert report.how == "nothing to do"
+        assert "has ended" in report.reason
 
 
 def test_another_directory_takes_the_scans(tmp_path):

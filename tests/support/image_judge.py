@@ -21,10 +21,17 @@ from support.rawpeer import RawPeer
 from support.recorded_scan import N_COLS, SCAN_ID, Promise, Rows, Script, open_scan, values
 from support.recording import Operation, environment, read_log
 from usidstream import wire
-from usidstreamd.storage import OpenRecord, RecoveryReport, find_journals, recover_path, structure
+from usidstreamd.storage import (
+    FinishedScans,
+    OpenRecord,
+    RecoveryReport,
+    find_journals,
+    recover_path,
+    structure,
+)
+from usidstreamd.storage.files import journal_dir
 from usidstreamd.storage.ledger import LEDGER_NAME, replay
 from usidstreamd.storage.segments import RowReplay
-from usidstreamd.storage.superblock import consistency_flags
 from usidstreamd.verify import verify_file
 
 ABSENT = "nothing promised, nothing there"
@@ -57,9 +64,10 @@ def judge(directory: Path, script: Script, promise: Promise | None) -> Verdict:
         It does not keep the promise.
     """
     file = _only_file(directory)
-    if promise and file is not None and not _scan_waits(directory) and not _is_open(file):
-        return Verdict(FINISHED, _judge_finished(file, script, promise))
     reports = _recovered(directory)
+    if file is not None and promise and _has_ended(directory, file):
+        assert all(report.how == "nothing to do" for report in reports), reports
+        return Verdict(FINISHED, _judge_finished(file, script, promise))
     if not reports:
         assert promise is None, "an open scan is gone"
         return Verdict(ABSENT, 0)
@@ -85,12 +93,8 @@ def _recovered(directory: Path) -> list[RecoveryReport]:
     return [report for report in found if isinstance(report, RecoveryReport)]
 
 
-def _scan_waits(directory: Path) -> bool:
-    return any(True for _ in find_journals(directory))
-
-
-def _is_open(file: Path) -> bool:
-    return consistency_flags(file) != 0
+def _has_ended(directory: Path, file: Path) -> bool:
+    return bool(FinishedScans(directory).get(SCAN_ID)) or not journal_dir(file).exists()
 
 
 def _only_file(directory: Path) -> Path | None:

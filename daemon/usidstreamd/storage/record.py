@@ -237,9 +237,13 @@ def remove_journal(journal: Path) -> None:
     StorageError
         Something in it could not be removed; the record then stands, and it can be called again.
     """
+    record = journal / RECORD_NAME
     try:
-        for entry in sorted(journal.iterdir(), key=lambda entry: entry.name == RECORD_NAME):
-            entry.unlink()
+        for entry in list(journal.iterdir()):
+            if entry != record:
+                entry.unlink()
+        sync_directory(journal)  # else a power cut might take the record alone
+        record.unlink(missing_ok=True)
         journal.rmdir()
     except OSError as error:
         raise storage_error("remove", journal, error) from error

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from .errors import StorageError, damaged_error
 from .files import JOURNAL_SUFFIX, journal_dir
+from .finished import FinishedScans
 from .rebuild import Progress, no_progress
-from .record import is_unfinished
+from .record import OpenRecord, is_unfinished
 from .recovery import NOTHING_TO_DO, RecoveryReport, journal_lock, recover
 from .relocation import recover_into
 from .salvage import SALVAGED_SUFFIX, salvage
@@ -65,6 +66,9 @@ def _recover_one(file: Path, into: Path | None, progress: Progress) -> RecoveryR
     journal = journal_dir(file)
     if journal.is_dir():
         with journal_lock(journal):
+            if _has_ended(journal):
+                reason = "the scan has ended; the daemon removes what is left of its journal"
+                return RecoveryReport(str(file.absolute()), NOTHING_TO_DO, reason)
             if into is not None:
                 return recover_into(journal, into, progress=progress)
             return recover(journal, progress=progress)
@@ -74,3 +78,9 @@ def _recover_one(file: Path, into: Path | None, progress: Progress) -> RecoveryR
         reason = "it was closed, and has no journal"
         return RecoveryReport(str(file.absolute()), NOTHING_TO_DO, reason)
     return salvage(file, into)
+
+
+def _has_ended(journal: Path) -> bool:
+    """Whether the scan is remembered as ended; its journal may lack anything but the record."""
+    record = OpenRecord.read(journal)
+    return FinishedScans(journal.parent).get(record.scan_id) is not None
