@@ -19,13 +19,22 @@ from support.journalled import (
     read_states,
 )
 from support.storing import GZIP, layout_of, main_of, random_data
-from usidstreamd.storage import MainPlan, StorageError, comparison, recovery, superblock
+from usidstreamd.storage import (
+    FinishedScans,
+    MainPlan,
+    StorageError,
+    comparison,
+    recovery,
+    structure,
+    superblock,
+)
 from usidstreamd.storage.inspection import inspect
 from usidstreamd.storage.ledger import replay
 from usidstreamd.storage.ledger_records import Finalise
 from usidstreamd.storage.record import OpenRecord, mark_suspect
 from usidstreamd.storage.recovery import journal_lock, recover
 from usidstreamd.storage.relocation import recover_into
+from usidstreamd.storage.scan import ended_before
 from usidstreamd.storage.segments import JournalBlock
 
 LAYOUT = layout_of(
@@ -235,6 +244,28 @@ def test_an_end_that_was_decided_is_to_be_carried_out_again(tmp_path, quick):
         ranges = h5_file["Measurement_000/Channel_000/partial_ranges"][:]
         assert ranges.tolist() == [[3000, 3001, 0, 7]]
     assert read_states(scan.path, LAYOUT, "Raw")[3000] == 2
+
+
+def test_an_end_that_was_cut_short_is_taken_back_to_be_carried_out_again(tmp_path, quick):
+    """The file's own word is not enough: its coverage was set back to what the ledger knows."""
+
+    def end_in_part(scan):
+        scan.journal.finalise(Finalise(status="incomplete", ended="2025-03-04T06:00:00+00:00"))
+        measurement = scan.h5_file["Measurement_000"]
+        structure.set_text(measurement, "acquisition_status", "incomplete")
+        structure.set_text(measurement, "acquisition_end", "2025-03-04T06:00:00+00:00")
+        measurement.attrs.modify("positions_complete", np.int64(4000))
+        scan.h5_file.flush()
+
+    scan = JournalledScan(tmp_path, LAYOUT, PLANS)
+    assert not in_a_child(lambda: acquire(scan, more=end_in_part))
+    assert recover(scan.directory).how == "in place"
+    with h5py.File(scan.path, "r") as h5_file:
+        measurement = h5_file["Measurement_000"]
+        assert structure.get_text(measurement, "acquisition_status") == "acquiring"
+        assert structure.get_text(measurement, "acquisition_end") == ""
+        assert measurement.attrs["positions_complete"] == 0
+    assert ended_before(scan.record, FinishedScans(tmp_path)) is None
 
 
 def test_only_one_process_recovers_a_scan(killed):
