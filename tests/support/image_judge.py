@@ -81,7 +81,7 @@ def judge(directory: Path, script: Script, promise: Promise | None) -> Verdict:
     (record,) = find_journals(directory)
     assert isinstance(record, OpenRecord), record
     _judge_file(record.path, script, _acked(script, promise), record)
-    ends = replay(record.journal / LEDGER_NAME).finalise is not None
+    ends = replay(record.journal / LEDGER_NAME).decision is not None
     assert ends or not (promise and promise.status), "the end of the scan is forgotten"
     return Verdict(report.how + (REDO if ends else ""), len(_acked(script, promise)))
 
