@@ -10,7 +10,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--kills", type=int, default=6, help="how many times the daemon is killed in each trial"
     )
     parser.addoption(
-        "--images", type=int, default=18, help="how many disk images after power cuts are judged"
+        "--images", type=int, default=15, help="how many disk images after power cuts are judged"
     )
 
 

@@ -30,15 +30,15 @@ SCRIPTS = {
     script.name: script
     for script in (
         Script("raster"),
-        Script("random", is_random=True, skips=5, restarts=(signal.SIGTERM,)),
-        Script("three-mains", ("Height", "Phase", "Current"), restarts=(signal.SIGKILL,)),
+        Script("random", is_random=True, skips=5, breaks=(None, signal.SIGTERM)),
+        Script("three-mains", ("Height", "Phase", "Current"), breaks=(signal.SIGKILL,)),
     )
 }
 CUTS = (
     "anywhere", "at an ack", "in a sync", "at the end", "behind the end", "at the opening",
     "anywhere",
 )  # fmt: skip
-DEFAULT_IMAGES = 18
+DEFAULT_IMAGES = 15
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from support.daemon import Daemon
+from support.daemon import Daemon, wait_for
 from support.rawpeer import RawPeer
 from support.recording import Operation, environment, read_log
 from usidstream import Dimension, MainLayout, ScanLayout, wire
@@ -24,6 +24,8 @@ N_ROWS, N_COLS, CHUNK_ROWS = 8192, 8, 2
 """4,096 chunks in a main: their index is larger than a page, so that it can be torn."""
 BLOCK_ROWS = 32
 BLOCK_PAUSE_S = 0.004
+ABSENCE_S = 0.5
+"""A scan whose client is away for so long is interrupted, where a script wants that."""
 SCAN_ID = "5ca1ab1e" * 4
 NOTE = {"drift_nm": 1.5}
 ANSWER_TIMEOUT_S = 60.0
@@ -43,15 +45,16 @@ class Script:
         Whether rows come in random order, so that the journal keeps most of them for long.
     skips
         Every row of which this is a divisor never comes; 0: all come.
-    restarts
-        How the daemon is ended and started again, on the way.
+    breaks
+        What happens on the way, after equal parts: the daemon is ended by a signal and started
+        again; or, with None, the client stays away until the scan is closed as interrupted.
     """
 
     name: str
     mains: tuple[str, ...] = ("Raw",)
     is_random: bool = False
     skips: int = 0
-    restarts: tuple[signal.Signals, ...] = ()
+    breaks: tuple[signal.Signals | None, ...] = ()
 
     def rows(self) -> Rows:
         rows = np.arange(N_ROWS)
@@ -129,7 +132,12 @@ class Recording:
 def record(script: Script, directory: Path, log: Path) -> Recording:
     """Run a script on a daemon that keeps its files in ``directory``, which is made here."""
     directory.mkdir()
-    daemon = Daemon(directory, flush_interval_s=0.2, memory_budget_mb=1)
+    daemon = Daemon(
+        directory,
+        flush_interval_s=0.2,
+        memory_budget_mb=1,
+        resume_timeout_s=ABSENCE_S if None in script.breaks else 3600.0,
+    )
     daemon.environment = environment(directory, log)
     recording = Recording(script)
     with daemon:
@@ -151,26 +159,36 @@ class _Instrument:
         self._rows = self._script.rows()
 
     def run(self) -> None:
-        parts = np.array_split(self._rows, len(self._script.restarts) + 1)
+        *parts, last = np.array_split(self._rows, len(self._script.breaks) + 1)
         done = 0
-        for part, ending in zip(parts, [*self._script.restarts, None], strict=True):
+        for part, ending in zip(parts, self._script.breaks, strict=True):
             with RawPeer(self._daemon.endpoint) as peer:
-                open_scan(peer, self._layout, SCAN_ID)
-                self._promise(done)
-                last = self._send(peer, part, done)
-                done += len(part)
-                if ending is None:
-                    self._finish(peer, last)
-                else:
-                    peer.vanish()
-            if ending is not None:
+                self._send(peer, part, done)
+            done += len(part)
+            if ending is None:
+                self._wait_until_interrupted()
+            else:
                 self._daemon.restart(ending)
+        with RawPeer(self._daemon.endpoint) as peer:
+            self._finish(peer, self._send(peer, last, done))
+
+    def _wait_until_interrupted(self) -> None:
+        with RawPeer(self._daemon.endpoint) as peer:
+
+            def is_interrupted() -> bool:
+                peer.send(wire.StatusRequest(scan=SCAN_ID))
+                (entry,) = peer.expect(wire.StatusReport).scans
+                return bool(entry["state"] == "interrupted")
+
+            wait_for(is_interrupted, "the scan to be interrupted")
 
     def _promise(self, rows: int, status: str = "") -> None:
         self._recording.promises.append(Promise(self._log.stat().st_size, rows, status))
 
     def _send(self, peer: RawPeer, rows: Rows, done: int) -> int:
-        """Send rows, every main's in turn, until all are durable; return the last seq."""
+        """Open the scan and send rows, until all are durable; return the last seq."""
+        open_scan(peer, self._layout, SCAN_ID)
+        self._promise(done)
         n_mains, seq = len(self._script.mains), 0
         counts = {0: done}  # by seq: how many rows are durable in every main when that is
         for start in range(0, len(rows), BLOCK_ROWS):
