@@ -11,7 +11,7 @@ Pure numpy. It knows no sockets, no HDF5, no codecs, and not when anything is du
 """
 
 from .assembly import MAX_RANGES, Assembly, Placement
-from .blocks import AlreadyCovered, Block
+from .blocks import AlreadyCovered, Block, Part
 from .grid import Rect, TileGrid, choose_chunks, make_grid
 from .pool import BufferPool
 from .scratch import MemoryScratch, Scratch
@@ -28,6 +28,7 @@ __all__ = [
     "Block",
     "BufferPool",
     "MemoryScratch",
+    "Part",
     "Placement",
     "Rect",
     "Scratch",

@@ -35,11 +35,15 @@ class Placement:
         Whether the whole block was taken.
     newly_covered
         Elements taken so far.
-    tiles
-        The tiles that took any of it so far.
+    taken
+        The parts taken so far, each with its tile.
+    held_in
+        The tiles, not complete, that held any of it before.
     """
 
-    __slots__ = ("_again", "_assembly", "_completed", "_parts", "done", "newly_covered", "tiles")
+    __slots__ = (
+        "_again", "_assembly", "_completed", "_parts", "done", "held_in", "newly_covered", "taken",
+    )  # fmt: skip
 
     def __init__(self, assembly: Assembly, parts: list[Part], again: bool) -> None:
         self._assembly = assembly
@@ -48,7 +52,8 @@ class Placement:
         self._completed: list[Tile] = []
         self.done = False
         self.newly_covered = 0
-        self.tiles: list[Tile] = []
+        self.taken: list[tuple[Tile, Part]] = []
+        self.held_in: list[Tile] = []
 
     def step(self) -> list[Tile]:
         """Take as much of the block as there are buffers for.
@@ -70,6 +75,7 @@ class Placement:
             part = parts[0]
             if self._again and self._assembly.touches(part):
                 parts.popleft()
+                self.held_in += self._assembly.open_tile(part.tile_index)
                 parts.extendleft(self._assembly.missing_parts(part))
                 continue
             tile = self._assembly.place(part)
@@ -77,7 +83,7 @@ class Placement:
                 break
             parts.popleft()
             self.newly_covered += part.source.size
-            self.tiles.append(tile)
+            self.taken.append((tile, part))
             if tile.complete:
                 self._completed.append(tile)
         self.done = not parts
@@ -216,6 +222,11 @@ class Assembly:
     def incomplete_tiles(self) -> list[Tile]:
         """Return the tiles that hold something, but not all."""
         return list(self._tiles.values())
+
+    def open_tile(self, index: int) -> list[Tile]:
+        """Return the tile of a number if it holds something, but not all; else nothing."""
+        tile = self._tiles.get(index)
+        return [] if tile is None else [tile]
 
     def stored_coverage(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """Return `positions_state` of all positions, and `partial_ranges`, of complete tiles only.

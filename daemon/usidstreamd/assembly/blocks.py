@@ -5,6 +5,7 @@ This module knows a main's grid and a block's address; it never knows what is he
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from usidstream.errors import BlockError
 
-from .coverage import Lines, pack, span
+from .coverage import Lines, consecutive_runs, pack, span
 from .grid import Rect, TileGrid
 
 Elements = npt.NDArray[Any]
@@ -205,6 +206,31 @@ class Slicer:
     def _refuse(self, code: str, what: str, block: Block) -> BlockError:
         name = self._main_name
         return BlockError(f"main '{name}': {what}.", code=code, details=_address(name, block))
+
+
+def uncut(grid: TileGrid, part: Part) -> Iterator[Block]:
+    """Yield a part as blocks, the inverse of `Slicer.cut`: one for each run of columns.
+
+    Their data is the part's own where that is contiguous, else a copy.
+    """
+    i, j = divmod(part.tile_index, grid.n_tile_cols)
+    top, left = i * grid.tile_rows, j * grid.tile_cols
+    rows, cols, elements = part.lines, part.cells, part.source
+    if grid.by_columns:
+        rows, cols, elements = cols, rows, elements.T
+    for start, stop in _column_runs(cols):
+        first = left + (cols.start if isinstance(cols, slice) else int(cols[start]))
+        data = np.ascontiguousarray(elements[:, start:stop])
+        if isinstance(rows, slice):
+            yield Block(top + rows.start, len(data), first, stop - start, data)
+        else:
+            yield Block(0, len(data), first, stop - start, data, (rows + top).astype(np.uint64))
+
+
+def _column_runs(cols: Lines) -> list[tuple[int, int]]:
+    if isinstance(cols, slice):
+        return [(0, cols.stop - cols.start)]
+    return consecutive_runs(cols)
 
 
 def moved_as(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from .blocks import Elements, Part, moved_as
-from .coverage import TileCoverage, consecutive_runs, unpack
+from .blocks import Block, Elements, Part, moved_as, uncut
+from .coverage import Lines, TileCoverage, consecutive_runs, span, unpack
 from .grid import TileGrid
 from .parking import ParkedLines, Slots
 from .pool import Buffer, BufferPool
@@ -20,6 +21,8 @@ from .scratch import Scratch
 
 MAX_PARK_WRITES = 64
 """More runs of held lines than this are parked in one write, with what lies between them."""
+MIN_RUN_LINES = 8
+"""Runs of held lines shorter than this on average are told as scattered lines."""
 
 
 class TileContext:
@@ -94,6 +97,11 @@ class Tile:
             raise ValueError(f"{self!r} has no buffer.")
         return self._oriented(self._lines).view(self._context.dtype)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its elements, held or not."""
+        return self.coverage.n_lines * self.coverage.n_cells * self._context.dtype.itemsize
+
     def chunks(self, elements: Elements) -> Iterator[tuple[tuple[int, int], Elements]]:
         """Cut ``array`` or a snapshot of this tile in HDF5 chunks; see `TileGrid.chunks`."""
         return self._context.grid.chunks(self.rect, elements)
@@ -123,15 +131,26 @@ class Tile:
 
         The tile goes on as before: open or parked.
         """
-        if self._parked is not None:
-            lines = np.empty((self.coverage.n_lines, self.coverage.n_cells), self._context.element)
-            self._parked.read_into(lines)
-        elif self._lines is not None:
-            lines = self._lines.copy()
-        else:
-            raise ValueError(f"{self!r} was released before.")
+        lines = self._held_lines()
+        if lines is self._lines:
+            lines = lines.copy()
         self._clear_rest(lines)
         return self._oriented(lines).view(self._context.dtype)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield what is held as blocks, which are copies; the tile goes on as before."""
+        lines = self._held_lines()
+        labels, runs = self.coverage.labelled_lines()
+        for label, cells in runs.items():
+            for numbers in _told_as(np.flatnonzero(labels == label)) if cells else ():
+                for start, stop in cells:
+                    held = np.array(lines[numbers, start:stop])
+                    part = Part(self.index, numbers, slice(start, stop), span(start, stop), held)
+                    yield from self.blocks_of(part)
+
+    def blocks_of(self, part: Part) -> Iterator[Block]:
+        """Yield a part of this tile as blocks; see `uncut`."""
+        return uncut(self._context.grid, part)
 
     def park(self) -> None:
         """Write what is held to the scratch and give the buffer back."""
@@ -197,6 +216,16 @@ class Tile:
         context = self._context
         return ParkedLines(context.scratch, context.slots, self.coverage.n_cells, context.element)
 
+    def _held_lines(self) -> Elements:
+        """Return all lines, with anything where nothing is held: the buffer, or a parked copy."""
+        if self._parked is not None:
+            lines = np.empty((self.coverage.n_lines, self.coverage.n_cells), self._context.element)
+            self._parked.read_into(lines)
+            return lines
+        if self._lines is None:
+            raise ValueError(f"{self!r} was released before.")
+        return self._lines
+
     def _clear_rest(self, lines: Elements) -> None:
         """Put 0 wherever nothing is held: a buffer comes with what others left in it."""
         coverage = self.coverage
@@ -217,3 +246,11 @@ class Tile:
     def _oriented(self, elements: Elements) -> Elements:
         """Turn (lines, cells) into (rows, columns), or back."""
         return elements.T if self._context.grid.by_columns else elements
+
+
+def _told_as(numbers: npt.NDArray[np.intp]) -> list[Lines]:
+    """Return rising line numbers as few slices, or as they are."""
+    runs = consecutive_runs(numbers)
+    if len(runs) * MIN_RUN_LINES > len(numbers) and len(runs) > 1:
+        return [numbers]
+    return [slice(int(numbers[a]), int(numbers[b - 1]) + 1) for a, b in runs]
