@@ -47,6 +47,7 @@ class Config(BaseModel):
     max_block_mb: int = Field(default=8, ge=1, le=1024)
     max_layout_mb: int = Field(default=256, ge=1, le=4096)
     disk_reserve_mb: int = Field(default=512, ge=1, le=1 << 30)
+    row_segment_mb: int = Field(default=64, ge=1, le=4096)
     max_clients: int = Field(default=64, ge=1, le=4096)
     max_scans: int = Field(default=16, ge=1, le=1024)
     codec_threads: int = Field(default_factory=default_codec_threads, ge=1, le=64)

@@ -48,6 +48,8 @@ class Shop:
         Credit and intervals of each session.
     flush_interval_s
         Time between checkpoints, when readers are shown what has come.
+    segment_bytes
+        About the size of a row segment.
     post
         Takes ``(scan, outcome)`` from any thread; they come back to `Scan.on_outcome`.
     """
@@ -58,6 +60,7 @@ class Shop:
     encoders: Executor
     limits: SessionLimits
     flush_interval_s: float
+    segment_bytes: int
     post: Callable[[tuple[Scan, Any]], None]
 
 
@@ -107,13 +110,14 @@ class Scan:
                 plans=plans,
                 scan_id=self.scan_id,
                 created=created,
+                segment_bytes=self._shop.segment_bytes,
             )
         )
 
     def resume(self, record: storage.OpenRecord) -> None:
         """Go on with a scan that an earlier daemon left."""
         self.record = record
-        self._store.submit(storage.Resume(record=record))
+        self._store.submit(storage.Resume(record=record, segment_bytes=self._shop.segment_bytes))
 
     def receive(self, event: events.Event, now: float) -> Sends:
         """Tell the session; return what is to be sent."""
@@ -253,6 +257,7 @@ class Scan:
             encoders=self._shop.encoders,
             post=self._post,
             flush_interval_s=self._shop.flush_interval_s,
+            segment_bytes=self._shop.segment_bytes,
         )
         if not ready.resumed:
             return [self._store_ready()]

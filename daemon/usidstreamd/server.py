@@ -105,6 +105,7 @@ class Server:
                 resume_timeout_s=config.resume_timeout_s,
             ),
             flush_interval_s=config.flush_interval_s,
+            segment_bytes=config.row_segment_mb * MIB,
             post=self._mailbox.post,
         )
         self._find_waiting_scans(time.monotonic())

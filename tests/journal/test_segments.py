@@ -30,8 +30,8 @@ def names(directory):
     return sorted(entry.name for entry in directory.iterdir())
 
 
-def fill(directory, *groups):
-    rows = RowJournal(directory)
+def fill(directory, *groups, target_bytes=segments.SEGMENT_TARGET_BYTES):
+    rows = RowJournal(directory, target_bytes=target_bytes)
     numbers = [rows.append(group) for group in groups]
     rows.sync()
     rows.close()
@@ -79,9 +79,8 @@ def test_a_new_process_cuts_the_torn_tail_and_goes_on_in_a_new_segment(tmp_path)
     assert replayed(tmp_path) == ([plain(block(1)), plain(block(2))], [])
 
 
-def test_damage_in_an_earlier_segment_is_told_and_hides_no_later_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(segments, "SEGMENT_TARGET_BYTES", 1)
-    assert fill(tmp_path, [block(1), block(2)], [block(3)]) == [1, 2]
+def test_damage_in_an_earlier_segment_is_told_and_hides_no_later_one(tmp_path):
+    assert fill(tmp_path, [block(1), block(2)], [block(3)], target_bytes=1) == [1, 2]
     path = tmp_path / "rows-00000001"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -92,9 +91,8 @@ def test_damage_in_an_earlier_segment_is_told_and_hides_no_later_one(tmp_path, m
     assert "rows-00000001 is damaged" in faults[0]
 
 
-def test_a_missing_or_foreign_segment_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(segments, "SEGMENT_TARGET_BYTES", 1)
-    fill(tmp_path, *([block(seed)] for seed in range(4)))
+def test_a_missing_or_foreign_segment_is_told(tmp_path):
+    fill(tmp_path, *([block(seed)] for seed in range(4)), target_bytes=1)
     (tmp_path / "rows-00000002").unlink()
     (tmp_path / "rows-00000004").write_bytes((tmp_path / "rows-00000003").read_bytes())
     found, faults = replayed(tmp_path)
@@ -103,9 +101,8 @@ def test_a_missing_or_foreign_segment_is_told(tmp_path, monkeypatch):
     assert "does not begin as segment 4" in faults[1]
 
 
-def test_disk_use_stays_bounded_and_numbers_are_never_used_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(segments, "SEGMENT_TARGET_BYTES", 1000)
-    rows, most = RowJournal(tmp_path), 0
+def test_disk_use_stays_bounded_and_numbers_are_never_used_again(tmp_path):
+    rows, most = RowJournal(tmp_path, target_bytes=1000), 0
     for seed in range(300):
         number = rows.append([block(seed, rows=10)])
         rows.sync()
@@ -123,10 +120,10 @@ def test_disk_use_stays_bounded_and_numbers_are_never_used_again(tmp_path, monke
     assert replayed(tmp_path, number + 5) == ([plain(block(2))], [])
 
 
-def test_segments_before_the_first_needed_are_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(segments, "SEGMENT_TARGET_BYTES", 1)
-    fill(tmp_path, [block(1)], [block(2)], [block(3)])
+def test_segments_before_the_first_needed_are_not_read(tmp_path):
+    fill(tmp_path, [block(1)], [block(2)], [block(3)], target_bytes=1)
     assert replayed(tmp_path, 3) == ([plain(block(3))], [])
+    assert [number for number, _block in RowReplay(tmp_path, 2).numbered()] == [2, 3]
     assert [path.name for path in segments.segment_files(tmp_path, 2)] == [
         "rows-00000002",
         "rows-00000003",

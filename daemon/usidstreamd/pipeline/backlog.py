@@ -1,26 +1,70 @@
 """Blocks that are placed but not durable yet, and the row segments that hold those that are.
 
-Pure book-keeping. A block whose tiles are all complete needs no journal: the file will hold it. Any
-other is journalled raw by the next commit. A row segment is needed until each tile that had rows in
-it is in the ledger, whole. It knows tiles by identity only, and no files.
+Pure book-keeping. A block whose tiles are all complete needs no journal: the file will hold it. Of
+any other the next commit journals what was taken of it, raw, and no element twice with different
+values: so it does not matter in which order segments are read. A row segment is needed until each
+tile that had rows in it is in the ledger, whole, or was written again into a later segment. It
+knows tiles by identity only, and no files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..assembly import Tile
+from ..assembly import Part, Placement, Tile
 from ..storage import JournalBlock
+from .rows import journal_block
+
+MAX_WASTE_RATIO = 1
+"""Bytes of segments that nobody needs, for each byte that is needed, before tiles are moved."""
+SPARE_SEGMENTS_COUNT = 4
+"""Segments' worth of bytes that nobody needs and that are no reason to move tiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A block for the journal, and how many of its bytes are rows of which tile."""
+
+    block: JournalBlock
+    tiles: Mapping[Tile, int]
 
 
 @dataclass(frozen=True, slots=True)
 class FreshBlock:
-    """A block and those of its tiles that were not complete when it was placed."""
+    """A block since the last commit.
+
+    Parameters
+    ----------
+    block
+        As it came.
+    parts
+        What was taken of it into tiles that were not complete then.
+    is_whole
+        Whether all of it was taken, into whatever tile; else it may differ from what is held.
+    """
 
     block: JournalBlock
-    tiles: Sequence[Tile]
-    nbytes: int
+    parts: Sequence[tuple[Tile, Part]]
+    is_whole: bool
+
+    def entries(self, moved: Collection[Tile] = ()) -> list[Entry]:
+        """Return what is to be journalled of it, now.
+
+        Parameters
+        ----------
+        moved
+            Tiles that are journalled as they stand, this block's rows included.
+        """
+        needed = [(t, part) for t, part in self.parts if not (t.complete or t in moved)]
+        nbytes = sum(part.source.nbytes for _tile, part in needed)
+        if self.is_whole and needed and 2 * nbytes >= memoryview(self.block.data).nbytes:
+            return [Entry(self.block, _shares(self.block, needed))]
+        return [
+            Entry(block, {tile: block.nbytes})
+            for tile, part in needed
+            for block in (journal_block(self.block.main, taken) for taken in tile.blocks_of(part))
+        ]
 
 
 class Backlog:
@@ -38,9 +82,9 @@ class Backlog:
 
     def add(self, fresh: FreshBlock) -> None:
         """Keep a block, unless the file will hold all of it."""
-        if fresh.tiles:
+        if fresh.parts:
             self._fresh.append(fresh)
-            self.nbytes += fresh.nbytes
+            self.nbytes += fresh.block.nbytes
 
     def exceeds(self, limit_bytes: int) -> bool:
         """Whether the blocks that still have an incomplete tile take more than a limit."""
@@ -48,40 +92,124 @@ class Backlog:
             self._forget_complete()
         return self.nbytes > limit_bytes
 
-    def take(self) -> list[FreshBlock]:
-        """Take the blocks that still have an incomplete tile; forget the others."""
-        self._forget_complete()
-        taken, self._fresh, self.nbytes = self._fresh, [], 0
-        return taken
+    def take(self, moved: Collection[Tile] = ()) -> list[Entry]:
+        """Take what is to be journalled of the blocks, and forget them.
+
+        Parameters
+        ----------
+        moved
+            As for `FreshBlock.entries`.
+        """
+        entries = [entry for fresh in self._fresh for entry in fresh.entries(moved)]
+        self._fresh, self.nbytes = [], 0
+        return entries
 
     def _forget_complete(self) -> None:
-        self._fresh = [f for f in self._fresh if not all(tile.complete for tile in f.tiles)]
-        self.nbytes = sum(fresh.nbytes for fresh in self._fresh)
+        self._fresh = [f for f in self._fresh if not all(t.complete for t, _part in f.parts)]
+        self.nbytes = sum(fresh.block.nbytes for fresh in self._fresh)
 
 
 class SegmentBook:
-    """Which row segments are still needed, and by which tiles."""
+    """Which row segments are still needed, by which tiles, and how much of them.
 
-    def __init__(self) -> None:
-        self._needed_by: dict[int, set[Tile]] = {}
+    Parameters
+    ----------
+    segment_bytes
+        About the size of a segment.
+    """
+
+    def __init__(self, segment_bytes: int) -> None:
+        self._spare_bytes = SPARE_SEGMENTS_COUNT * segment_bytes
+        self._needed_by: dict[int, dict[Tile, int]] = {}
+        self._nbytes: dict[int, int] = {}
+        self._main_of: dict[Tile, int] = {}
+        self._needed_bytes = 0
         self._latest = 0
 
-    def journalled(self, segment: int, blocks: Iterable[FreshBlock]) -> None:
+    @property
+    def is_wasteful(self) -> bool:
+        """Whether the segments are too large for what is needed of them."""
+        wasted = sum(self._nbytes.values()) - self._needed_bytes
+        return wasted > MAX_WASTE_RATIO * self._needed_bytes + self._spare_bytes
+
+    @property
+    def has_unneeded(self) -> bool:
+        """Whether the first segment is needed by nobody."""
+        return bool(self._needed_by) and not self._needed_by[min(self._needed_by)]
+
+    def journalled(self, segment: int, entries: Iterable[Entry]) -> None:
         """Note that blocks are in a segment."""
-        tiles = {tile for fresh in blocks for tile in fresh.tiles}
-        self._needed_by.setdefault(segment, set()).update(tiles)
         self._latest = max(self._latest, segment)
+        needed = self._needed_by.setdefault(segment, {})
+        self._nbytes.setdefault(segment, 0)
+        for entry in entries:
+            self._nbytes[segment] += entry.block.nbytes
+            for tile, nbytes in entry.tiles.items():
+                needed[tile] = needed.get(tile, 0) + nbytes
+                self._needed_bytes += nbytes
+                self._main_of[tile] = entry.block.main
+
+    def moved(self, segment: int, tile: Tile, entries: Iterable[Entry]) -> None:
+        """Note that a tile as it stood is in a segment: no earlier one is needed for it."""
+        self.ledgered([tile])
+        self.journalled(segment, entries)
 
     def ledgered(self, tiles: Iterable[Tile]) -> None:
         """Note that the ledger holds all of these tiles' chunks."""
         for tile in tiles:
-            for needed in self._needed_by.values():
-                needed.discard(tile)
+            if self._main_of.pop(tile, None) is not None:
+                for needed in self._needed_by.values():
+                    self._needed_bytes -= needed.pop(tile, 0)
+
+    def to_move(self) -> Iterator[tuple[int, Tile]]:
+        """Yield ``(main, tile)`` of the tiles that keep segments, the first segment's first."""
+        yielded = set[Tile]()
+        for segment in sorted(self._needed_by):
+            for tile in self._needed_by[segment] if segment < self._latest else ():
+                if not (tile.complete or tile in yielded):
+                    yielded.add(tile)
+                    yield self._main_of[tile], tile
 
     def first_needed(self) -> int:
-        """Return the first segment that is needed, or the one after the latest."""
+        """Return the first segment that is needed, or the one after the latest.
+
+        Those before it count no more: the caller lets them go.
+        """
         for number in sorted(self._needed_by):
             if self._needed_by[number]:
                 break
-            del self._needed_by[number]
+            del self._needed_by[number], self._nbytes[number]
         return min(self._needed_by, default=self._latest + 1)
+
+
+def fresh(block: JournalBlock, placement: Placement) -> FreshBlock:
+    """Return a block that was just placed as the backlog takes it."""
+    return FreshBlock(
+        block,
+        [(tile, part) for tile, part in placement.taken if not tile.complete],
+        is_whole=placement.newly_covered == block.rows * block.cols,
+    )
+
+
+def replayed(block: JournalBlock, placement: Placement) -> Entry:
+    """Return a block that was just placed out of the journal.
+
+    What an incomplete tile held before, from a chunk written incomplete or out of another segment,
+    keeps this one too: such a chunk's place in the file may be taken by the complete one.
+    """
+    return Entry(block, dict.fromkeys(placement.held_in, 0) | _shares(block, placement.taken))
+
+
+def entries_of(main: int, tile: Tile) -> list[Entry]:
+    """Return all that a tile holds, to be journalled."""
+    blocks = (journal_block(main, block) for block in tile.blocks())
+    return [Entry(block, {tile: block.nbytes}) for block in blocks]
+
+
+def _shares(block: JournalBlock, parts: Iterable[tuple[Tile, Part]]) -> dict[Tile, int]:
+    """Divide a block's bytes among tiles by what they took; what others took is in no share."""
+    scale = block.nbytes / memoryview(block.data).nbytes
+    shares: dict[Tile, int] = {}
+    for tile, part in parts:
+        shares[tile] = shares.get(tile, 0) + int(part.source.nbytes * scale)
+    return shares

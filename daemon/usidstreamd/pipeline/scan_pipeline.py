@@ -5,6 +5,8 @@ Four runs, each begun by the session or the clock, each ended by another thread'
 * *placing*: a block is copied into tiles; what becomes complete goes to the file at once.
 * *commit*: every block placed so far becomes durable. Tiles on their way are waited for, so that
   their addresses reach the ledger; blocks with an incomplete tile are journalled as they came.
+  While row segments hold more that nobody needs than what is needed, incomplete tiles are written
+  again into the latest segment, a few a commit, so that the first ones go.
 * *checkpoint*: the file tells its readers what it holds, and row segments that nobody needs go.
 * *ending*: incomplete tiles are written as they stand, the end is recorded, the file is closed.
   An interruption is an end, too, but the journal stays and is closed after the file.
@@ -30,12 +32,13 @@ from usidstream.errors import UsidstreamError
 from usidstream.layout import ScanLayout
 
 from .. import storage
-from ..assembly import COMPLETE, Block, Placement, Rect, Tile
+from ..assembly import COMPLETE, Placement, Rect, Tile
 from ..session import events
 from ..storage import CoverageUpdate, JournalBlock
 from ..storage.ledger_records import Finalise as Decision
 from .attributes import read_attrs
-from .backlog import Backlog, FreshBlock, SegmentBook
+from .backlog import Backlog, Entry, SegmentBook, entries_of, fresh, replayed
+from .rows import block_as_taken, block_to_place
 from .tiles import EncodeFailed, MainParts, Post, TileWriter
 
 MAX_SNAPSHOTS_COUNT = 4
@@ -45,9 +48,10 @@ MAX_BACKLOG_BYTES = 16 << 20
 MAX_UNDERWAY_BYTES = 16 << 20
 """Complete tiles on their way into the file; with more of them nothing is placed, for a longer
 queue makes nothing quicker: what is new waits longer to become durable, and takes memory."""
-
-EARLIER_SEGMENTS = 0
-"""Stands for all row segments of earlier daemons: they go together."""
+MIN_MOVE_BYTES = 4 << 20
+"""Tiles that a commit moves to a later segment at least, where that is worth while."""
+MOVE_RATIO = 2
+"""Bytes of tiles moved for each new byte journalled: moving outruns whatever comes."""
 
 Item: TypeAlias = wire.Block | wire.Annotate
 
@@ -70,7 +74,7 @@ class Restored:
 class Loaded:
     """The coverage of chunks is loaded; journalled blocks are to be placed again."""
 
-    replay: Iterable[JournalBlock]
+    replay: Iterable[tuple[int, JournalBlock]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +94,15 @@ class _Commit:
     positions: int
     coverage: events.Coverage | None
     attrs: dict[str, Any]
-    blocks: list[FreshBlock]
+    fresh: list[Entry]
+    moved: dict[Tile, list[Entry]]
     tiles: list[Tile]
+
+    @property
+    def blocks(self) -> list[JournalBlock]:
+        """What is to be journalled."""
+        moved = (entry for entries in self.moved.values() for entry in entries)
+        return [entry.block for entry in (*moved, *self.fresh)]
 
 
 @dataclass(slots=True)
@@ -121,6 +132,8 @@ class ScanPipeline:
         Takes what other threads have to say to `handle`.
     flush_interval_s
         Time between checkpoints.
+    segment_bytes
+        About the size of a row segment.
     """
 
     def __init__(
@@ -133,6 +146,7 @@ class ScanPipeline:
         encoders: Executor,
         post: Post,
         flush_interval_s: float,
+        segment_bytes: int,
     ) -> None:
         self.layout = layout
         self.mains = mains
@@ -148,10 +162,10 @@ class ScanPipeline:
         self._learnt: dict[str, Any] = {}
         self._queue: deque[tuple[bytes, Item]] = deque()
         self._current: _Placing | None = None
-        self._replay: Iterator[JournalBlock] | None = None
-        self._replaying: tuple[JournalBlock, Placement] | None = None
+        self._replay: Iterator[tuple[int, JournalBlock]] | None = None
+        self._replaying: tuple[int, JournalBlock, Placement] | None = None
         self._backlog = Backlog()
-        self._segments = SegmentBook()
+        self._segments = SegmentBook(segment_bytes)
         self._commit: _Commit | None = None
         self._ending: _Ending | None = None
         self._is_checkpointing = False
@@ -197,7 +211,7 @@ class ScanPipeline:
         if not self._step(placing.block.main, placing.placement):
             return None
         self._current = None
-        self._backlog.add(_fresh(self._as_taken(placing.block), placing.placement))
+        self._backlog.add(fresh(self._as_taken(placing.block), placing.placement))
         return _settled(placing.peer, placing.block)
 
     def _take_next(self) -> events.Event | None:
@@ -221,20 +235,20 @@ class ScanPipeline:
         is_behind = self._writer.nbytes > MAX_UNDERWAY_BYTES
         return is_behind or self._backlog.exceeds(MAX_BACKLOG_BYTES)
 
-    def _replay_one(self, replay: Iterator[JournalBlock]) -> bool:
+    def _replay_one(self, replay: Iterator[tuple[int, JournalBlock]]) -> bool:
         """Place a journalled block again; return whether to go on."""
         if self._replaying is None:
-            block = next(replay, None)
+            segment, block = next(replay, (0, None))
             if block is None:
                 self._replay = None
                 self._post(Restored())
                 return False
-            self._replaying = (block, self._begin(block, again=True))
-        block, placement = self._replaying
+            self._replaying = (segment, block, self._begin(block, again=True))
+        segment, block, placement = self._replaying
         if not self._step(self._names[block.main], placement):
             return False
         self._replaying = None
-        self._segments.journalled(EARLIER_SEGMENTS, [_fresh(block, placement)])
+        self._segments.journalled(segment, [replayed(block, placement)])
         return True
 
     def _step(self, main: str, placement: Placement) -> bool:
@@ -244,21 +258,11 @@ class ScanPipeline:
         return placement.done
 
     def _begin(self, block: JournalBlock, again: bool) -> Placement:
-        numbers = None if block.numbers is None else np.frombuffer(block.numbers, dtype="<u8")
-        address = (block.row, block.rows, block.col, block.cols)
-        taken = Block(*address, memoryview(block.data), numbers)
-        return self.mains[self._names[block.main]].assembly.begin(taken, again=again)
+        assembly = self.mains[self._names[block.main]].assembly
+        return assembly.begin(block_to_place(block), again=again)
 
     def _as_taken(self, block: wire.Block) -> JournalBlock:
-        return JournalBlock(
-            main=self._numbers[block.main],
-            row=block.row,
-            rows=block.rows,
-            col=block.col,
-            cols=block.cols,
-            data=block.frames[-1],
-            numbers=block.frames[0] if len(block.frames) == 2 else None,
-        )
+        return block_as_taken(self._numbers[block.main], block)
 
     def _annotate(self, peer: bytes, note: wire.Annotate) -> events.Settled:
         try:
@@ -276,12 +280,14 @@ class ScanPipeline:
         for name in self.mains:
             self._count_positions(name)
         attrs, self._annotations = self._annotations, {}
+        moved = self._move_tiles()
         commit = _Commit(
             marker=marker,
             positions=self.positions,
             coverage=self.coverage() if coverage else None,
             attrs=attrs,
-            blocks=self._backlog.take(),
+            fresh=self._backlog.take(moved),
+            moved=moved,
             tiles=[],
         )
         self._commit = commit
@@ -291,7 +297,7 @@ class ScanPipeline:
         chunks, commit.tiles = self._writer.take_written()
         self._journal.submit(
             storage.JournalCommit(
-                blocks=[fresh.block for fresh in commit.blocks],
+                blocks=commit.blocks,
                 chunks=chunks,
                 attrs=commit.attrs,
                 token=commit.marker,
@@ -303,12 +309,29 @@ class ScanPipeline:
         if commit is None:
             return []
         if segment is not None:
-            self._segments.journalled(segment, commit.blocks)
+            for tile, entries in commit.moved.items():
+                self._segments.moved(segment, tile, entries)
+            self._segments.journalled(segment, commit.fresh)
         self._segments.ledgered(commit.tiles)
+        if self._segments.is_wasteful and self._segments.has_unneeded:
+            self._checkpoint_journal()
         done = events.Committed(
             marker=commit.marker, positions=commit.positions, coverage=commit.coverage
         )
         return [done]
+
+    def _move_tiles(self) -> dict[Tile, list[Entry]]:
+        """Return what a commit copies of tiles, so that segments which they keep can go."""
+        moved: dict[Tile, list[Entry]] = {}
+        if not self._segments.is_wasteful:
+            return moved
+        left = max(MIN_MOVE_BYTES, MOVE_RATIO * self._backlog.nbytes)
+        for main, tile in self._segments.to_move():
+            moved[tile] = entries_of(main, tile)
+            left -= tile.nbytes
+            if left <= 0:
+                break
+        return moved
 
     def _count_positions(self, main: str) -> None:
         """Keep the number of positions complete in every main."""
@@ -470,7 +493,7 @@ class ScanPipeline:
         try:
             for name, held in ready.coverage.items():
                 self._load_main(name, held)
-            self._post(Loaded(ready.replay))
+            self._post(Loaded(ready.replay.numbered()))
         except BaseException as error:  # noqa: BLE001 - the socket thread ends the scan with it
             self._post(Restored(error))
 
@@ -535,11 +558,6 @@ class ScanPipeline:
         self._current = self._replaying = self._replay = None
         for parts in self.mains.values():
             parts.assembly.close()
-
-
-def _fresh(block: JournalBlock, placement: Placement) -> FreshBlock:
-    tiles = [tile for tile in placement.tiles if not tile.complete]
-    return FreshBlock(block, tiles, block.nbytes)
 
 
 def _settled(

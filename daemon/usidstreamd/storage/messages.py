@@ -5,7 +5,7 @@ A command's ``token`` is the caller's and comes back with the event that answers
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,12 +21,15 @@ from .finished import FinishedResult
 from .ledger_records import Finalise as Decision
 from .record import MainPlan, OpenRecord
 from .scan_journal import ScanJournal
-from .segments import JournalBlock
+from .segments import SEGMENT_TARGET_BYTES, RowReplay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Create:
-    """Open a new scan: `Ready` when its file and journal directory are safely on the disk."""
+    """Open a new scan: `Ready` when its file and journal directory are safely on the disk.
+
+    ``segment_bytes`` is about the size of its row segments.
+    """
 
     data_dir: Path
     file: str
@@ -34,6 +37,7 @@ class Create:
     plans: Mapping[str, MainPlan]
     scan_id: str
     created: datetime
+    segment_bytes: int = SEGMENT_TARGET_BYTES
     token: Any = None
 
 
@@ -46,6 +50,7 @@ class Resume:
     """
 
     record: OpenRecord
+    segment_bytes: int = SEGMENT_TARGET_BYTES
     token: Any = None
 
 
@@ -122,7 +127,7 @@ class Ready:
     record: OpenRecord
     coverage: Mapping[str, Coverage]
     annotations: Mapping[str, Any]
-    replay: Iterable[JournalBlock]
+    replay: RowReplay
     decision: Decision | None
     journal: ScanJournal
     resumed: bool

@@ -38,7 +38,7 @@ from .record import (
 )
 from .recovery import journal_lock, recover
 from .scan_journal import ScanJournal
-from .segments import RowReplay
+from .segments import SEGMENT_TARGET_BYTES, RowReplay
 from .space import CHUNKS_KEEP_FREE_BYTES
 from .superblock import consistency_flags
 
@@ -73,6 +73,7 @@ class OpenScan:
         *,
         scan_id: str,
         created: datetime,
+        segment_bytes: int = SEGMENT_TARGET_BYTES,
     ) -> OpenScan:
         """Open a new scan; on return its file and its journal are safely on the disk.
 
@@ -96,7 +97,7 @@ class OpenScan:
             record.write()
             ScanJournal.create(record.journal)
             live = LiveFile.create(path, layout, plans, scan_id=scan_id, created=created)
-            journal = _journal_of_new(record, live)
+            journal = _journal_of_new(record, live, segment_bytes)
         except BaseException:
             lock.close()
             remove_journal(record.journal)
@@ -104,7 +105,7 @@ class OpenScan:
         return cls(record, live, journal, lock)
 
     @classmethod
-    def resume(cls, record: OpenRecord) -> OpenScan:
+    def resume(cls, record: OpenRecord, segment_bytes: int = SEGMENT_TARGET_BYTES) -> OpenScan:
         """Go on with a scan of an earlier daemon, however that ended.
 
         Raises
@@ -119,7 +120,9 @@ class OpenScan:
             lock = undo.enter_context(ExitStack())
             lock.enter_context(journal_lock(record.journal))
             recover(record.journal)
-            journal = ScanJournal(record.journal, record.path, CHUNKS_KEEP_FREE_BYTES)
+            journal = ScanJournal(
+                record.journal, record.path, CHUNKS_KEEP_FREE_BYTES, segment_bytes
+            )
             undo.callback(journal.close, is_clean=False)
             live = LiveFile.resume(record.path, record.layout, record.scan_id)
             undo.pop_all()
@@ -231,9 +234,9 @@ class OpenScan:
         mark_suspect(self.record.journal, error.message)
 
 
-def _journal_of_new(record: OpenRecord, live: LiveFile) -> ScanJournal:
+def _journal_of_new(record: OpenRecord, live: LiveFile, segment_bytes: int) -> ScanJournal:
     try:
-        return ScanJournal(record.journal, record.path, CHUNKS_KEEP_FREE_BYTES)
+        return ScanJournal(record.journal, record.path, CHUNKS_KEEP_FREE_BYTES, segment_bytes)
     except BaseException:
         with contextlib.suppress(StorageError):  # what is being raised is the cause
             live.close()

@@ -29,7 +29,7 @@ from .ledger_records import (
     Record,
 )
 from .record import mark_suspect, note_contact
-from .segments import JournalBlock, RowJournal
+from .segments import SEGMENT_TARGET_BYTES, JournalBlock, RowJournal
 from .space import RECORDS_KEEP_FREE_BYTES, require_room
 
 
@@ -47,6 +47,8 @@ class ScanJournal:
         The scan's HDF5 file.
     keep_free_bytes
         Blocks and addresses are refused when less would be free on the disk.
+    segment_bytes
+        As `RowJournal` has its ``target_bytes``.
 
     Attributes
     ----------
@@ -60,7 +62,13 @@ class ScanJournal:
         A file of it cannot be opened.
     """
 
-    def __init__(self, journal: Path, file: Path, keep_free_bytes: int) -> None:
+    def __init__(
+        self,
+        journal: Path,
+        file: Path,
+        keep_free_bytes: int,
+        segment_bytes: int = SEGMENT_TARGET_BYTES,
+    ) -> None:
         self._directory = journal
         self._path = file
         self._keep_free_bytes = keep_free_bytes
@@ -68,7 +76,7 @@ class ScanJournal:
         with contextlib.ExitStack() as opened:
             self._ledger, self.state = Ledger.open(journal / LEDGER_NAME)
             opened.callback(self._ledger.close)
-            self._rows = RowJournal(journal, self.state.first_segment)
+            self._rows = RowJournal(journal, self.state.first_segment, segment_bytes)
             opened.callback(self._rows.close)
             self._file_fd = _open_for_sync(file)
             opened.callback(os.close, self._file_fd)

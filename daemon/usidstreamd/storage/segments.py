@@ -92,6 +92,8 @@ class RowJournal:
         The scan's journal directory.
     first_segment
         The lowest number that may be used: that of the ledger's last checkpoint.
+    target_bytes
+        A segment that has grown so large is followed by another.
 
     Raises
     ------
@@ -99,8 +101,14 @@ class RowJournal:
         The directory cannot be read, or a torn segment cannot be cut.
     """
 
-    def __init__(self, directory: Path, first_segment: int = 1) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        first_segment: int = 1,
+        target_bytes: int = SEGMENT_TARGET_BYTES,
+    ) -> None:
         self._directory = directory
+        self._target_bytes = target_bytes
         self._file: RecordFile | None = None
         numbers = sorted(_segments(directory))
         if numbers:
@@ -117,7 +125,7 @@ class RowJournal:
         StorageError
             None of them is in the journal.
         """
-        if self._file is not None and self._file.nbytes >= SEGMENT_TARGET_BYTES:
+        if self._file is not None and self._file.nbytes >= self._target_bytes:
             self._end_segment()
         if self._file is None:
             self._file = self._begin_segment()
@@ -206,7 +214,11 @@ class RowReplay:
     faults: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[JournalBlock]:
-        """Yield the blocks; each holds memory of its own.
+        """Yield the blocks; see `numbered`."""
+        return (block for _segment, block in self.numbered())
+
+    def numbered(self) -> Iterator[tuple[int, JournalBlock]]:
+        """Yield each block with its segment's number; each holds memory of its own.
 
         Raises
         ------
@@ -219,7 +231,8 @@ class RowReplay:
         for number in numbers:
             if number != expected:
                 self.faults.append(f"segments {expected} to {number - 1} of the rows are missing")
-            yield from self._segment(number, is_last=number == numbers[-1])
+            for block in self._segment(number, is_last=number == numbers[-1]):
+                yield number, block
             expected = number + 1
 
     def _segment(self, number: int, *, is_last: bool) -> Iterator[JournalBlock]:

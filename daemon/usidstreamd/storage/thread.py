@@ -177,6 +177,7 @@ class StorageThread:
             command.plans,
             scan_id=command.scan_id,
             created=command.created,
+            segment_bytes=command.segment_bytes,
         )
         return self._ready(command)
 
@@ -186,7 +187,7 @@ class StorageThread:
             self._ended = True
             conclude(command.record, result, self._finished)
             return Finalised(result=result, token=command.token)
-        self._scan = OpenScan.resume(command.record)
+        self._scan = OpenScan.resume(command.record, command.segment_bytes)
         return self._ready(command)
 
     def _ready(self, command: Create | Resume) -> Ready:
