@@ -8,7 +8,7 @@ import pytest
 
 from support.journalled import die_before, in_a_child
 from support.pipelines import Bench, durable_rows
-from usidstreamd.pipeline import scan_pipeline
+from usidstreamd.pipeline import backlog
 
 CHUNK_ROWS, N_COLS = 20, 16
 ROW_BYTES = 4 * N_COLS
@@ -20,7 +20,7 @@ RATIO, SEGMENTS_COUNT = 4, 6
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """Move a little at a time; and sync nothing, for here only processes end, never the machine."""
-    monkeypatch.setattr(scan_pipeline, "MIN_MOVE_BYTES", 3 * CHUNK_ROWS * ROW_BYTES)
+    monkeypatch.setattr(backlog, "MIN_MOVE_BYTES", 3 * CHUNK_ROWS * ROW_BYTES)
     for name in ("fsync", "fdatasync"):
         monkeypatch.setattr(os, name, lambda _fd: None)
 

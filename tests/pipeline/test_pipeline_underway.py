@@ -61,6 +61,7 @@ class Line:
             encoders=self.encoders,  # type: ignore[arg-type]
             post=posted,
             flush_interval_s=5.0,
+            segment_bytes=1 << 20,
         )
 
     def place(self, seq: int, row: int) -> None:

@@ -20,6 +20,10 @@ MAX_WASTE_RATIO = 1
 """Bytes of segments that nobody needs, for each byte that is needed, before tiles are moved."""
 SPARE_SEGMENTS_COUNT = 4
 """Segments' worth of bytes that nobody needs and that are no reason to move tiles."""
+MIN_MOVE_BYTES = 4 << 20
+"""Bytes of tiles that a commit moves at least, where any are to be moved."""
+MOVE_RATIO = 2
+"""Bytes of tiles moved for each new byte that is journalled: moving outruns whatever comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +208,26 @@ def entries_of(main: int, tile: Tile) -> list[Entry]:
     """Return all that a tile holds, to be journalled."""
     blocks = (journal_block(main, block) for block in tile.blocks())
     return [Entry(block, {tile: block.nbytes}) for block in blocks]
+
+
+def tiles_moved(book: SegmentBook, fresh_bytes: int) -> dict[Tile, list[Entry]]:
+    """Return what a commit copies of tiles, by tile, so that segments which they keep can go.
+
+    Parameters
+    ----------
+    book
+        Nothing is copied unless it is wasteful.
+    fresh_bytes
+        What else the commit journals, about.
+    """
+    moved: dict[Tile, list[Entry]] = {}
+    left = max(MIN_MOVE_BYTES, MOVE_RATIO * fresh_bytes) if book.is_wasteful else 0
+    for main, tile in book.to_move() if left else ():
+        moved[tile] = entries_of(main, tile)
+        left -= tile.nbytes
+        if left <= 0:
+            break
+    return moved
 
 
 def _shares(block: JournalBlock, parts: Iterable[tuple[Tile, Part]]) -> dict[Tile, int]:

@@ -37,7 +37,7 @@ from ..session import events
 from ..storage import CoverageUpdate, JournalBlock
 from ..storage.ledger_records import Finalise as Decision
 from .attributes import read_attrs
-from .backlog import Backlog, Entry, SegmentBook, entries_of, fresh, replayed
+from .backlog import Backlog, Entry, SegmentBook, fresh, replayed, tiles_moved
 from .rows import block_as_taken, block_to_place
 from .tiles import EncodeFailed, MainParts, Post, TileWriter
 
@@ -48,10 +48,6 @@ MAX_BACKLOG_BYTES = 16 << 20
 MAX_UNDERWAY_BYTES = 16 << 20
 """Complete tiles on their way into the file; with more of them nothing is placed, for a longer
 queue makes nothing quicker: what is new waits longer to become durable, and takes memory."""
-MIN_MOVE_BYTES = 4 << 20
-"""Tiles that a commit moves to a later segment at least, where that is worth while."""
-MOVE_RATIO = 2
-"""Bytes of tiles moved for each new byte journalled: moving outruns whatever comes."""
 
 Item: TypeAlias = wire.Block | wire.Annotate
 
@@ -280,7 +276,7 @@ class ScanPipeline:
         for name in self.mains:
             self._count_positions(name)
         attrs, self._annotations = self._annotations, {}
-        moved = self._move_tiles()
+        moved = tiles_moved(self._segments, self._backlog.nbytes)
         commit = _Commit(
             marker=marker,
             positions=self.positions,
@@ -319,19 +315,6 @@ class ScanPipeline:
             marker=commit.marker, positions=commit.positions, coverage=commit.coverage
         )
         return [done]
-
-    def _move_tiles(self) -> dict[Tile, list[Entry]]:
-        """Return what a commit copies of tiles, so that segments which they keep can go."""
-        moved: dict[Tile, list[Entry]] = {}
-        if not self._segments.is_wasteful:
-            return moved
-        left = max(MIN_MOVE_BYTES, MOVE_RATIO * self._backlog.nbytes)
-        for main, tile in self._segments.to_move():
-            moved[tile] = entries_of(main, tile)
-            left -= tile.nbytes
-            if left <= 0:
-                break
-        return moved
 
     def _count_positions(self, main: str) -> None:
         """Keep the number of positions complete in every main."""
