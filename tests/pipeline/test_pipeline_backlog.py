@@ -193,15 +193,15 @@ def test_blocks_or_tiles_tell_exactly_what_is_held(data, by_columns, budget_byte
     assert sum(len(bytes(entry.block.data)) for entry in every) == 4 * np.count_nonzero(held)
 
 
-def test_what_a_replayed_block_finds_held_keeps_its_segment_all_the_same():
+def test_a_replayed_block_is_needed_by_the_tiles_that_took_of_it_complete_or_not():
     main = Main()
     block = main.write(slice(0, 3))
     (tile,) = main.assembly.incomplete_tiles()
-    main.backlog.take()
-    assert replayed(block, main.place(block, again=True)).tiles == {tile: 0}
+    assert replayed(block, main.place(block, again=True)).tiles == {}
     new = JournalBlock(0, 2, 4, 0, 6, DATA[2:6].tobytes())
     entry = replayed(new, main.place(new, again=True))
-    assert entry.tiles[tile] > 0  # complete by now, but not in the ledger
+    assert tile.complete
+    assert tile in entry.tiles
     assert len(entry.tiles) == 2
 
 

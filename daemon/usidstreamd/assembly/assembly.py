@@ -37,13 +37,9 @@ class Placement:
         Elements taken so far.
     taken
         The parts taken so far, each with its tile.
-    held_in
-        The tiles, not complete, that held any of it before.
     """
 
-    __slots__ = (
-        "_again", "_assembly", "_completed", "_parts", "done", "held_in", "newly_covered", "taken",
-    )  # fmt: skip
+    __slots__ = ("_again", "_assembly", "_completed", "_parts", "done", "newly_covered", "taken")
 
     def __init__(self, assembly: Assembly, parts: list[Part], again: bool) -> None:
         self._assembly = assembly
@@ -53,7 +49,6 @@ class Placement:
         self.done = False
         self.newly_covered = 0
         self.taken: list[tuple[Tile, Part]] = []
-        self.held_in: list[Tile] = []
 
     def step(self) -> list[Tile]:
         """Take as much of the block as there are buffers for.
@@ -75,7 +70,6 @@ class Placement:
             part = parts[0]
             if self._again and self._assembly.touches(part):
                 parts.popleft()
-                self.held_in += self._assembly.open_tile(part.tile_index)
                 parts.extendleft(self._assembly.missing_parts(part))
                 continue
             tile = self._assembly.place(part)
@@ -222,11 +216,6 @@ class Assembly:
     def incomplete_tiles(self) -> list[Tile]:
         """Return the tiles that hold something, but not all."""
         return list(self._tiles.values())
-
-    def open_tile(self, index: int) -> list[Tile]:
-        """Return the tile of a number if it holds something, but not all; else nothing."""
-        tile = self._tiles.get(index)
-        return [] if tile is None else [tile]
 
     def stored_coverage(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """Return `positions_state` of all positions, and `partial_ranges`, of complete tiles only.

@@ -198,10 +198,10 @@ def fresh(block: JournalBlock, placement: Placement) -> FreshBlock:
 def replayed(block: JournalBlock, placement: Placement) -> Entry:
     """Return a block that was just placed out of the journal.
 
-    What an incomplete tile held before, from a chunk written incomplete or out of another segment,
-    keeps this one too: such a chunk's place in the file may be taken by the complete one.
+    A tile that it completed needs it all the same, until the ledger has that tile; one that held it
+    before, out of an earlier segment, does not.
     """
-    return Entry(block, dict.fromkeys(placement.held_in, 0) | _shares(block, placement.taken))
+    return Entry(block, _shares(block, placement.taken))
 
 
 def entries_of(main: int, tile: Tile) -> list[Entry]:
