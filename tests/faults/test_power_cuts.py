@@ -75,11 +75,11 @@ class Trial:
 
     @property
     def is_damaged(self) -> bool:
-        return self.number % 3 == 1 or self.number % 10 == 2
+        return self.number % 3 == 1 or self.number % 20 == 2
 
     @property
     def is_served(self) -> bool:
-        return self.number % 5 == 2
+        return self.number % 10 == 2
 
     @cached_property
     def cut(self) -> int:
