@@ -212,7 +212,8 @@ def _recovery_in_words(outcome: RecoveryReport | UsidstreamError) -> str:
     if isinstance(outcome, UsidstreamError):
         return str(outcome)
     counts = f"{outcome.chunks_in_place} chunks in place, {outcome.chunks_rebuilt} rebuilt"
-    line = f"{outcome.file}: {outcome.how}; {counts}, {outcome.blocks_to_replay} blocks journalled"
+    how = f"{outcome.how} ({outcome.reason})" if outcome.reason else outcome.how
+    line = f"{outcome.file}: {how}; {counts}, {outcome.blocks_to_replay} blocks journalled"
     return "\n".join([line, *(f"  not certain: {text}" for text in outcome.uncertain)])
 
 
