@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from support.journalled import die_before, files_of, in_a_child
+from support.journalled import damage_index, die, die_before, files_of, in_a_child
 from support.storing import (
     CREATED,
     NO_RANGES,
@@ -78,13 +78,15 @@ def interrupt(scan):
     left = chunks_of(data, scan.record.plans["Raw_Data"], WHOLE, HELD)
     store(scan, "Raw_Data", left, is_complete=False)
     decided = decision("interrupted", note="of the scan")
-    scan.journal.finalise(replace(decided, missing={"Raw_Data": [(HELD, len(data))]}))
+    missing = {"Raw_Data": [(HELD, len(data))]}
+    partial = {"Raw_Data": np.array([[WHOLE, HELD, 0, 8]])}
+    scan.journal.finalise(replace(decided, missing=missing, partial=partial))
     scan.journal.checkpoint(1)
     states = np.where(np.arange(len(data)) < HELD, COMPLETE, 0).astype(np.uint8)
     scan.commit({"Raw_Data": CoverageUpdate(0, states, NO_RANGES)})
     finished = FinishedScans(scan.record.path.parent)
     result = scan.finalise("interrupted", decided.attrs, CREATED, finished)
-    assert (result.status, result.missing) == ("interrupted", {"Raw_Data": [(HELD, len(data))]})
+    assert (result.status, result.missing) == ("interrupted", missing)
     scan.journal.close(is_clean=True, is_done=True)
 
 
@@ -198,4 +200,21 @@ def test_an_interrupted_file_that_was_damaged_is_rebuilt_and_goes_on(tmp_path, l
     assert report.how in (recovery.IN_PLACE, recovery.REBUILT)
     assert status_of(scan.record) == "acquiring"
     assert not is_interrupted(scan.record.journal / LEDGER_NAME)
+    require_all_held(scan.record)
+
+
+def test_a_chunk_that_is_written_over_is_no_loss_where_the_file_is_rebuilt(tmp_path):
+    layout = layout_of(main_of(compression="none"))  # its chunks keep their places
+    scan = acquire(tmp_path / "data", layout)
+    interrupt(scan)
+
+    def resume_and_die():
+        resume_and_overwrite(scan.record)
+        die()
+
+    assert not in_a_child(resume_and_die)
+    assert damage_index(scan.record.path)
+    (scan.record.journal / "suspect").write_text("its index is damaged")
+    (report,) = recover_path(tmp_path / "data")
+    assert (report.how, report.uncertain) == (recovery.REBUILT, [])
     require_all_held(scan.record)
