@@ -6,6 +6,7 @@ in the socket thread. It knows which messages are to be sent, never how: every c
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -23,6 +24,8 @@ from . import codecs, storage
 from .assembly import Assembly, BufferPool, make_grid
 from .pipeline import MainParts, Restored, ScanPipeline, as_failure
 from .session import Session, SessionLimits, State, events
+
+log = logging.getLogger("usidstreamd")
 
 Sends = list[events.Send]
 
@@ -126,6 +129,8 @@ class Scan:
     def on_outcome(self, outcome: Any, now: float) -> Sends:
         """Take what the storage or a codec thread had to say."""
         sends: Sends = []
+        if isinstance(outcome, storage.SpaceShort | storage.SpaceBack):
+            return self._on_space(outcome)
         for event in self._translate(outcome):
             if not self.session.is_over or isinstance(event, events.StoreClosed):
                 sends += self.receive(event, now)
@@ -139,7 +144,7 @@ class Scan:
         for event in self._pipeline.advance():
             if not self.session.is_over:
                 sends += self.receive(event, now)
-        return sends
+        return sends + self._note("scratch", self._pipeline.scratch_shortage)
 
     def tick(self, now: float) -> Sends:
         """Do what the clock asks for."""
@@ -150,6 +155,21 @@ class Scan:
     def take_acks(self, now: float) -> Sends:
         """Return the acks that peers have not been told."""
         return self._carry_out(self.session.take_acks(now))
+
+    def _on_space(self, outcome: storage.SpaceShort | storage.SpaceBack) -> Sends:
+        error = outcome.error if isinstance(outcome, storage.SpaceShort) else None
+        return self._note(outcome.source, error)
+
+    def _note(self, source: str, error: UsidstreamError | None) -> Sends:
+        """Pass a shortage of this scan's own on, and tell the operator of the first and last."""
+        before = self.session.shortage
+        sends = self.note_shortage(source, error)
+        after = self.session.shortage
+        if before is None and after is not None:
+            log.warning("scan %s waits: %s", self.scan_id, after)
+        elif before is not None and after is None:
+            log.info("scan %s goes on: there is room again", self.scan_id)
+        return sends
 
     def note_shortage(self, source: str, error: UsidstreamError | None) -> Sends:
         """Hold credit while something lacks room on the disk; return what is to be sent."""

@@ -7,7 +7,14 @@ import pytest
 
 from support.journalled import JournalledScan
 from support.storing import Events, layout_of, main_of, plans_for, random_data
-from usidstreamd.storage import StorageError, StorageFailed, record, scan_journal
+from usidstreamd.storage import (
+    SpaceBack,
+    SpaceShort,
+    StorageError,
+    StorageFailed,
+    record,
+    scan_journal,
+)
 from usidstreamd.storage.chunktable import ChunkAddress
 from usidstreamd.storage.journal import (
     CheckpointDone,
@@ -27,6 +34,7 @@ from usidstreamd.storage.segments import JournalBlock, RowReplay
 
 LAYOUT = layout_of(main_of())
 CHUNK = ChunkAddress(0, 0, 0, 4096, 100, 7)
+DECISION = Finalise("incomplete", "2025-01-01T00:00:00+00:00", {"x": 1}, {"Raw_Data": [(0, 3)]})
 BLOCK = JournalBlock(0, 3, 1, 0, 8, b"\1" * 32)
 
 
@@ -128,9 +136,8 @@ def test_a_checkpoint_lets_segments_go_once_it_is_recorded(stage):
 
 
 def test_an_end_is_recorded(stage):
-    decision = Finalise("incomplete", "2025-01-01T00:00:00+00:00", {"x": 1}, {"Raw_Data": [(0, 3)]})
-    assert isinstance(stage.ask(JournalFinalise(decision=decision)), FinaliseRecorded)
-    assert stage.ledger().finalise == decision
+    assert isinstance(stage.ask(JournalFinalise(decision=DECISION)), FinaliseRecorded)
+    assert stage.ledger().finalise == DECISION
 
 
 @pytest.mark.parametrize("is_done", [True, False])
@@ -173,11 +180,15 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_room(stage, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(scan_journal, "require_room", full)
         told = stage.ask(JournalCommit(blocks=[BLOCK], chunks=[CHUNK]))
-        assert (told.error.code, told.error.retryable) == ("no_space", True)
+        assert isinstance(told, SpaceShort)
+        assert (told.source, told.error.code, told.error.retryable) == ("journal", "no_space", True)
         assert stage.blocks() == []
+        # what makes room does not wait behind what needs it
         assert isinstance(stage.ask(JournalCheckpoint(first_segment=1)), CheckpointDone)
-    assert isinstance(stage.ask(JournalCommit(blocks=[BLOCK], chunks=[CHUNK])), Journalled)
-    assert len(stage.blocks()) == 1
+        stage.thread.submit(JournalCommit(blocks=[BLOCK], token=2))
+    assert isinstance(stage.events.next(), SpaceBack)
+    assert [stage.events.next().token for _ in range(2)] == [None, 2]
+    assert len(stage.blocks()) == 2
 
 
 def test_a_write_that_finds_no_room_can_be_asked_again(stage, monkeypatch):
@@ -187,14 +198,29 @@ def test_a_write_that_finds_no_room_can_be_asked_again(stage, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "writev", full)
         assert stage.ask(JournalCommit(blocks=[BLOCK])).error.code == "no_space"
-    assert stage.ask(JournalCommit(blocks=[BLOCK])).segment == 1
+    assert isinstance(stage.events.next(), SpaceBack)
+    assert stage.events.next().segment == 1
+    assert len(stage.blocks()) == 1
+
+
+def test_a_close_ends_the_waiting_for_room(tmp_path):
+    stage = Stage(tmp_path, keep_free_bytes=1 << 62)
+    assert isinstance(stage.ask(JournalCommit(blocks=[BLOCK], token=1)), SpaceShort)
+    stage.thread.submit(JournalFinalise(decision=DECISION, token=2))
+    stage.thread.submit(JournalClose(is_clean=False, token=3))
+    told = [stage.events.next() for _ in range(3)]
+    assert [type(event) for event in told] == [StorageFailed, FinaliseRecorded, JournalClosed]
+    assert [event.token for event in told] == [1, 2, 3]
+    assert stage.thread.join(30)
+    assert stage.blocks() == []
 
 
 def test_the_reserve_is_kept(tmp_path):
     stage = Stage(tmp_path, keep_free_bytes=1 << 62)
     assert stage.ask(JournalCommit(blocks=[BLOCK])).error.code == "no_space"
-    stage.ask(JournalClose(is_clean=True))
+    stage.thread.submit(JournalClose(is_clean=True))
     assert stage.thread.join(30)
+    assert stage.blocks() == []
 
 
 def test_a_fault_of_our_own_is_told(stage):

@@ -104,7 +104,7 @@ def test_no_scan_is_opened_on_a_full_disk(tmp_path, disk):
 # ---------------------------------------------------------------- HDF5 itself on a full disk
 
 _SCENARIO = """
-import os, resource, sys
+import os, resource, shutil, sys
 from pathlib import Path
 from support.storing import *
 from usidstreamd.storage import *
@@ -114,13 +114,13 @@ how, kind, data_dir = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 for module in (live, rebuild, recovery, scan):
     module.CHUNKS_KEEP_FREE_BYTES = module.COMMITS_KEEP_FREE_BYTES = 0
 filler = data_dir / "filler"
-if how == "tmpfs":
-    filler.write_bytes(bytes(3_200_000))  # of 4 MiB
 
 def fill():
     if how == "limit":
         size = max(path.stat().st_size for path in data_dir.glob("*.h5"))
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100_000, resource.RLIM_INFINITY))
+    else:
+        filler.write_bytes(bytes(shutil.disk_usage(data_dir).free - 100_000))
 
 def free():
     if how == "limit":
@@ -166,13 +166,12 @@ write(store, 0)
 assert isinstance(commit(store, 0, 16), Committed)
 fill()
 n_durable = 1
-while isinstance(event := write(store, n_durable), TileWritten):
-    n_durable += 1
-assert isinstance(event, StorageFailed), event
-assert event.error.code == "no_space", event.error
-if kind == "commit":
-    # as if no write had failed: the commit meets the full disk
-    store.thread._failure = None
+if kind != "commit":
+    while isinstance(event := write(store, n_durable), TileWritten):
+        n_durable += 1
+    assert isinstance(event, SpaceShort), event
+    assert event.error.code == "no_space", event.error
+else:
     ranges = np.array([[row, row + 1, 0, 1] for row in range(20_000, 40_000)])
     update = CoverageUpdate(20_000, np.full(20_000, 2, np.uint8), ranges)
     event = store.ask(Commit(updates={"Raw_Data": update}))
@@ -180,7 +179,21 @@ if kind == "commit":
     assert event.error.code == "storage_failed", event.error
 if kind == "freed":
     free()  # before the file is closed, else after
-end = store.ask(Close())
+    assert isinstance(store.events.next(), SpaceBack)
+    event = store.events.next()
+    assert isinstance(event, TileWritten), event
+    store.journal.commit(event.chunks, [], {})
+    n_durable += 1
+    while n_durable < 60:
+        assert isinstance(write(store, n_durable), TileWritten)
+        n_durable += 1
+store.thread.submit(Close())
+while not isinstance(end := store.events.next(), Closed):
+    if isinstance(end, TileWritten):  # a little room was left after all
+        store.journal.commit(end.chunks, [], {})
+        n_durable += 1
+    elif isinstance(end, StorageFailed) and end.operation == "close":
+        break
 assert store.thread.join(30)
 assert isinstance(end, StorageFailed if kind == "commit" else (Closed, StorageFailed)), end
 store.journal.close(is_clean=isinstance(end, Closed))

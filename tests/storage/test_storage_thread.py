@@ -30,6 +30,9 @@ from usidstreamd.storage import (
     FinishedScans,
     Ready,
     Resume,
+    SpaceBack,
+    SpaceShort,
+    StorageError,
     StorageFailed,
     StorageThread,
     SyncError,
@@ -323,17 +326,15 @@ def test_an_existing_file_of_the_name_stays(store, stores, tmp_path):
     assert path.exists()
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(errno.ENOSPC, "no_space"), (errno.EIO, "storage_failed")]
-)
-def test_after_a_failed_write_nothing_is_reported_done(store, stores, monkeypatch, number, code):
+def test_after_a_failed_write_nothing_is_reported_done(store, stores, monkeypatch):
     store.create()
     store.store(0, 16)
     store.commit(0, 16)
-    monkeypatch.setattr(live.LiveMain, "write_chunk", fail_with(number))
+    monkeypatch.setattr(live.LiveMain, "write_chunk", fail_with(errno.EIO))
     failed = store.write(16, 32, token=7)
     assert isinstance(failed, StorageFailed)
-    assert (failed.operation, failed.token, failed.error.code) == ("writetile", 7, code)
+    assert (failed.operation, failed.token) == ("writetile", 7)
+    assert failed.error.code == "storage_failed"
     monkeypatch.undo()
     for answer in (
         store.write(16, 32),
@@ -422,13 +423,89 @@ def test_a_finish_that_failed_half_way_is_made_again(store, stores, monkeypatch)
         assert h5_file["Measurement_000"].attrs["note"] == "of the end"
 
 
+class FullDisk:
+    """Lets so many chunks be written, then none."""
+
+    def __init__(self, monkeypatch, n_chunks):
+        self.left = n_chunks
+        self.written = []
+        write = live.LiveMain.write_chunk
+
+        def write_chunk(main, row, col, payload, writer):
+            if not self.left:
+                raise OSError(errno.ENOSPC, "full")
+            self.left -= 1
+            self.written.append((row, col))
+            return write(main, row, col, payload, writer)
+
+        monkeypatch.setattr(live.LiveMain, "write_chunk", write_chunk)
+
+
+def test_a_write_without_space_waits_and_goes_on_where_it_stopped(store, monkeypatch):
+    store.create()
+    disk = FullDisk(monkeypatch, 3)
+    told = store.write(0, 32, token=7)
+    assert isinstance(told, SpaceShort)
+    assert (told.source, told.error.code) == ("file", "no_space")
+    disk.left = 1 << 20
+    assert isinstance(store.events.next(), SpaceBack)
+    event = store.events.next()
+    assert isinstance(event, TileWritten)
+    assert event.token == 7
+    chunks = chunks_of(DATA, PLANS["Raw_Data"], 0, 32)
+    assert [(c.row, c.col) for c in event.chunks] == [(row, col) for row, col, _ in chunks]
+    assert len(disk.written) == len(set(disk.written)) == len(chunks)
+    store.journal.commit(event.chunks, [], {})
+    assert isinstance(store.commit(0, 32), Committed)
+
+
+def test_a_close_ends_the_waiting_for_space(store, stores, monkeypatch):
+    store.create()
+    store.store(0, 16)
+    disk = FullDisk(monkeypatch, 1)
+    assert isinstance(store.write(16, 32, token=7), SpaceShort)
+    store.thread.submit(Commit(updates={}, token=8))
+    store.thread.submit(Close())
+    told = [store.events.next() for _ in range(3)]
+    assert [type(event) for event in told] == [StorageFailed, StorageFailed, Closed]
+    assert [event.token for event in told] == [7, 8, None]
+    assert store.thread.join(30)
+    store.journal.close(is_clean=False)
+    store.journal = None
+    disk.left = 1 << 20
+    ready = stores().resume()
+    assert ready.coverage["Raw_Data"].states.tolist() == [1] * 16 + [0] * 48
+
+
+def test_a_result_that_cannot_be_remembered_yet_is_later(store, monkeypatch):
+    store.create()
+    store.store(0, 64)
+    store.commit(0, 64)
+    with monkeypatch.context() as patch:
+        patch.setattr(FinishedScans, "remember", fail_with_no_space)
+        assert isinstance(store.end("complete"), SpaceShort)
+    assert isinstance(store.events.next(), SpaceBack)
+    event = store.events.next()
+    assert isinstance(event, Finalised)
+    assert store.finished.get(SCAN_ID) == event.result
+
+
+def fail_with_no_space(*_args):
+    raise StorageError("full", code="no_space")
+
+
 def test_a_finish_without_space_can_be_made_later(store, stores, monkeypatch):
     store.create()
     store.store(0, 64)
     store.commit(0, 64)
     monkeypatch.setattr(live, "COMMITS_KEEP_FREE_BYTES", 1 << 62)
-    assert store.end("complete").error.code == "no_space"
-    assert isinstance(store.close(), Closed)
+    told = store.end("complete")
+    assert isinstance(told, SpaceShort)
+    assert told.error.code == "no_space"
+    refused = store.close()
+    assert isinstance(refused, StorageFailed)
+    assert refused.operation == "finalise"
+    assert isinstance(store.events.next(), Closed)
     monkeypatch.undo()
     again = stores()
     ready = again.resume()

@@ -130,6 +130,13 @@ class ScanPipeline:
         Time between checkpoints.
     segment_bytes
         About the size of a row segment.
+
+    Attributes
+    ----------
+    positions
+        The number of positions complete in every main, as counted last.
+    scratch_shortage
+        Why nothing is placed, where parked tiles lack room on the disk.
     """
 
     def __init__(
@@ -170,6 +177,7 @@ class ScanPipeline:
         self._complete_in = np.zeros(layout.n_positions, np.uint8)
         self._states = {name: np.zeros(layout.n_positions, np.bool_) for name in mains}
         self.positions = 0
+        self.scratch_shortage: UsidstreamError | None = None
 
     @property
     def backlog_bytes(self) -> int:
@@ -188,7 +196,11 @@ class ScanPipeline:
         try:
             while (event := self._advance_one()) is not None:
                 settled.append(event)
+            self.scratch_shortage = None
         except UsidstreamError as error:
+            if error.code == "no_space":  # placing is repeated by the next call
+                self.scratch_shortage = error
+                return settled
             # The scratch failed, for a refused block never gets here: the scan cannot go on.
             self._queue.clear()
             self._current = self._replay = None

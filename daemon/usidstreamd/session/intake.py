@@ -35,6 +35,8 @@ ACK_INTERVAL_S = 0.01
 """News of credit alone waits this long for more of it: every ack costs both sides a message."""
 PROMPT_CREDIT_PARTS = 16
 """News of so much credit, as a part of the window, does not wait."""
+DISK = "disk"
+"""The source of the shortage that concerns all scans of a disk, and under which they still work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,12 @@ class Intake:
     def shortage(self) -> UsidstreamError | None:
         """Why credit is held; None while it is not."""
         return next(iter(self._shortages.values()), None)
+
+    @property
+    def stuck(self) -> UsidstreamError | None:
+        """Why something of this scan waits for room, beyond a disk that only runs short."""
+        found = (error for source, error in self._shortages.items() if source != DISK)
+        return next(found, None)
 
     def _notices(self, peers: Iterable[PeerId]) -> list[Action]:
         error = self.shortage

@@ -136,7 +136,14 @@ class Session:
         return actions + self._progress(now)
 
     def tick(self, now: float) -> list[Action]:
-        """Do what is due by the clock: the periodic commit, the end of waiting for clients."""
+        """Do what is due by the clock: the periodic commit, the end of waiting for clients.
+
+        A scan that is to be suspended waits for no room on the disk: nobody was told that what has
+        found none is durable.
+        """
+        stuck = self._intake.stuck
+        if self._suspend_wanted and stuck is not None and not self.is_over:
+            return self.receive(StoreFailed(error=_stopped_while(stuck)), now)
         if self.state not in (State.ACQUIRING, State.FINISHING):
             return []
         self._commits.tick(now)
@@ -166,7 +173,8 @@ class Session:
         Parameters
         ----------
         source
-            What lacks room; each is short or not by itself.
+            What lacks room, each by itself: ``disk`` where it only runs short, anything else where
+            something of this scan waits already.
         error
             What peers are told; None when there is room again.
         """
@@ -495,6 +503,12 @@ class Session:
     def _refusal(self, request: Request, error: UsidstreamError) -> Action:
         message = refusal_message(request, error, self.scan_id)
         return Send(peer=request.peer, message=message)
+
+
+def _stopped_while(error: UsidstreamError) -> UsidstreamError:
+    return UsidstreamError(
+        f"the daemon stops before there is room: {error.message}", code="shutting_down"
+    )
 
 
 _COMMITTING = frozenset({State.ACQUIRING, State.FINISHING, State.SEALED, State.SUSPENDING})

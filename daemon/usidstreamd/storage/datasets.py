@@ -52,6 +52,7 @@ class LiveMain:
         self._chunk_rows, self._chunk_cols = self._dataset.chunks
         chunk_nbytes = self._chunk_rows * self._chunk_cols * self._dataset.dtype.itemsize
         self._raw_nbytes = 0 if filters else chunk_nbytes
+        self._has_failed = False
 
     def write_chunk(self, row: int, col: int, payload: Payload, writer: AddressedWriter) -> int:
         """Write the encoded chunk whose first element is (row, col); return its address."""
@@ -65,7 +66,33 @@ class LiveMain:
                 f"{self._dataset.name}: an unfiltered chunk has {self._raw_nbytes} bytes, "
                 f"not {len(payload)}"
             )
-        return writer.write(self._dataset_id, (row, col), payload, is_sealed=self._is_sealed)
+        is_second_try, self._has_failed = self._has_failed, True
+        if is_second_try:
+            self._reopen()
+        address = writer.write(self._dataset_id, (row, col), payload, is_sealed=self._is_sealed)
+        if is_second_try:
+            self._require_indexed(row, col, address)
+        self._has_failed = False
+        return address
+
+    def _reopen(self) -> None:
+        """Make HDF5 forget the chunk that it could not write.
+
+        HDF5 (2.0) remembers it as written: what is written in its place reaches no index.
+        """
+        h5_file, path = self._dataset.file, self._dataset.name
+        while self._dataset_id.valid:  # errors that are still told hold on to it
+            h5py.h5i.dec_ref(self._dataset_id)
+        self._dataset = h5_file[path]
+        self._dataset_id = self._dataset.id
+
+    def _require_indexed(self, row: int, col: int, address: int) -> None:
+        found = self._dataset_id.get_chunk_info_by_coord((row, col)).byte_offset
+        if found != address:
+            raise RuntimeError(
+                f"{self._dataset.name}: HDF5 has the chunk at row {row}, column {col} at {found}, "
+                f"but it was written at {address}"
+            )
 
     def read(self, row: int, rows: int, col: int, cols: int) -> npt.NDArray[Any]:
         """Return elements (rows, cols)."""

@@ -51,8 +51,13 @@ def storage_error(operation: str, path: Path, error: Exception) -> StorageError:
 
 def sync_error(path: Path, error: OSError) -> SyncError:
     """Make the error for a sync that failed, whatever its errno."""
+    return half_way_error("sync", path, error)
+
+
+def half_way_error(operation: str, path: Path, error: Exception) -> SyncError:
+    """Make the error for what cannot be asked again even if space was all that lacked."""
     return SyncError(
-        f"could not sync {path}: {error}",
+        f"could not {operation} {path}: {error}",
         code="storage_failed",
         hint="What was acknowledged as durable is safe; look at the disk before going on.",
         details={"file": str(path)},

@@ -3,6 +3,8 @@
 It never touches HDF5, so that a stall in one file delays nobody else's acks. Commits that wait
 while another is synced are synced together. An event is posted when its command is done; after a
 failure that leaves doubt every later command fails with it, and nothing is called durable any more.
+A command that finds the disk full waits for room, and those behind it with it; only checkpoints,
+which make room, pass it by, and a close ends the waiting.
 This module knows threads and order; what is synced before what is `ScanJournal`'s.
 """
 
@@ -20,9 +22,10 @@ from ..threads import show_thread_name
 from .chunktable import ChunkAddress
 from .errors import StorageError
 from .ledger_records import Finalise
-from .messages import StorageFailed
+from .messages import SpaceBack, SpaceShort, StorageFailed
 from .scan_journal import ScanJournal
 from .segments import JournalBlock
+from .shortage import SPACE_RETRY_S, Shortage
 
 MAX_WAITING_COMMANDS_COUNT = 10_000
 """Commands that wait; a caller with more of them does not wait for answers, which is a fault."""
@@ -34,8 +37,7 @@ MAX_GROUP_BYTES = 64 << 20
 class JournalCommit:
     """Make chunks that the file has, blocks and attributes durable: `Journalled`.
 
-    The blocks' buffers must keep their content until then. `StorageFailed` with code ``no_space``
-    says that nothing was done and the same may be asked again.
+    The blocks' buffers must keep their content until then.
     """
 
     blocks: Sequence[JournalBlock] = ()
@@ -121,7 +123,14 @@ class JournalClosed:
 
 
 JournalEvent: TypeAlias = (
-    Journalled | CheckpointDone | ContactNoted | FinaliseRecorded | JournalClosed | StorageFailed
+    Journalled
+    | CheckpointDone
+    | ContactNoted
+    | FinaliseRecorded
+    | JournalClosed
+    | StorageFailed
+    | SpaceShort
+    | SpaceBack
 )
 
 
@@ -143,6 +152,7 @@ class JournalThread:
     ) -> None:
         self._journal = journal
         self._post = post
+        self._shortage = Shortage("journal", post)
         self._commands: deque[tuple[JournalCommand, int]] = deque()
         self._changed = threading.Condition()
         self._ended: UsidstreamError | None = None
@@ -207,7 +217,7 @@ class JournalThread:
 
     def _do(self, group: list[JournalCommand]) -> None:
         try:
-            events = self._answer(group)
+            events = self._answer_with_room(group)
         except Exception as error:  # noqa: BLE001  # told to whoever gave the commands
             failure = _as_error(error)
             for command in group:
@@ -215,6 +225,46 @@ class JournalThread:
         else:
             for event in events:
                 self._post(event)
+
+    def _answer_with_room(self, group: list[JournalCommand]) -> list[JournalEvent]:
+        """Answer commands; where the disk is full, as soon as there is room, or the end comes."""
+        while True:
+            try:
+                events = self._answer(group)
+            except StorageError as error:
+                if error.code != "no_space" or isinstance(group[0], JournalClose):
+                    raise
+                self._shortage.begin(error)
+                if self._is_closing_after(SPACE_RETRY_S):
+                    raise
+                self._checkpoint_early()
+            else:
+                self._shortage.end()
+                return events
+
+    def _is_closing_after(self, timeout_s: float) -> bool:
+        """Wait; return whether a close has come."""
+        with self._changed:
+            self._changed.wait_for(self._has_close, timeout_s)
+            return self._has_close()
+
+    def _has_close(self) -> bool:
+        return any(isinstance(command, JournalClose) for command, _nbytes in self._commands)
+
+    def _checkpoint_early(self) -> None:
+        """Do the checkpoints that wait: what they let go is room for what waits before them."""
+        with self._changed:
+            early = [c for c, _nbytes in self._commands if isinstance(c, JournalCheckpoint)]
+        for command in early:
+            try:
+                self._journal.checkpoint(command.first_segment)
+            except StorageError as error:
+                if error.code != "no_space":
+                    raise
+                return
+            with self._changed:
+                self._commands.remove((command, 0))
+            self._post(CheckpointDone(token=command.token))
 
     def _answer(self, group: list[JournalCommand]) -> list[JournalEvent]:
         match group[0]:

@@ -33,8 +33,8 @@ from .coverage import COMPLETE, Coverage, CoverageUpdate, incomplete_ranges
 from .datasets import LiveMain, Payload
 from .errors import (
     StorageError,
-    SyncError,
     damaged_error,
+    half_way_error,
     storage_error,
     sync_error,
 )
@@ -208,11 +208,7 @@ class LiveFile:
                 self._mains[name].write_coverage(update)
             self._file.flush()
         except (OSError, RuntimeError) as error:
-            raise SyncError(
-                f"could not flush {self.path}: {error}",
-                code="storage_failed",
-                details={"file": str(self.path)},
-            ) from error
+            raise half_way_error("flush", self.path, error) from error
         self._sync()
 
     def _sync(self) -> None:
@@ -273,7 +269,7 @@ class LiveFile:
                 self._write_end(h5_file, result, attrs, ended, chunks)
             self._sync()
         except (OSError, RuntimeError) as error:
-            raise storage_error("finalise", self.path, error) from error
+            raise half_way_error("finalise", self.path, error) from error
         finally:
             self._release()
         return result

@@ -58,6 +58,8 @@ class Resume:
 class WriteTile:
     """Write encoded chunks of a main, each ``(row, col, payload)``: `TileWritten`.
 
+    Like `Commit` and `Finalise` it waits for room on a full disk, told by `SpaceShort`.
+
     ``is_complete``: every element of them was measured.
     """
 
@@ -176,4 +178,24 @@ class StorageFailed:
     token: Any
 
 
-Event: TypeAlias = Ready | TileWritten | Committed | Finalised | Closed | StorageFailed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpaceShort:
+    """A thread waits for room on the disk, with a command that it will do then.
+
+    ``source`` names the thread. `SpaceBack` follows, or the end.
+    """
+
+    source: str
+    error: UsidstreamError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpaceBack:
+    """The command is done for which the thread waited."""
+
+    source: str
+
+
+Event: TypeAlias = (
+    Ready | TileWritten | Committed | Finalised | Closed | StorageFailed | SpaceShort | SpaceBack
+)

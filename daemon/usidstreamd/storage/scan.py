@@ -39,7 +39,7 @@ from .record import (
 from .recovery import journal_lock, recover
 from .scan_journal import ScanJournal
 from .segments import SEGMENT_TARGET_BYTES, RowReplay
-from .space import CHUNKS_KEEP_FREE_BYTES
+from .space import CHUNKS_KEEP_FREE_BYTES, prove_room
 from .superblock import consistency_flags
 
 
@@ -62,6 +62,8 @@ class OpenScan:
         self._live = live
         self._numbers = {main.name: number for number, main in enumerate(record.layout.mains)}
         self._distrust: StorageError | None = None
+        self._result: FinishedResult | None = None
+        self._was_full = False
 
     @classmethod
     def create(
@@ -142,29 +144,40 @@ class OpenScan:
         return self._live.read_rect(main, row, rows, col, cols)
 
     def write(
-        self, main: str, chunks: Sequence[tuple[int, int, Payload]], *, is_complete: bool
+        self,
+        main: str,
+        chunks: Sequence[tuple[int, int, Payload]],
+        *,
+        is_complete: bool,
+        written: list[ChunkAddress] | None = None,
     ) -> list[ChunkAddress]:
         """Write encoded chunks ``(row, col, payload)``; return where they lie.
+
+        Parameters
+        ----------
+        written
+            Where the first of these chunks lie already; this goes on behind them, and appends.
 
         Raises
         ------
         StorageError
-            ``no_space`` or ``storage_failed``. The scan can still be closed and resumed.
+            ``no_space``: it can be asked again, with what is written by then. ``storage_failed``.
+            The scan can still be closed and resumed.
         """
-        self._live.require_room(sum(len(payload) for _row, _col, payload in chunks))
+        written = [] if written is None else written
+        rest = chunks[len(written) :]
+        nbytes = sum(len(payload) for _row, _col, payload in rest)
+        self._live.require_room(nbytes)
+        if self._was_full:  # each try that fails in HDF5 leaves a hole in the file
+            prove_room(self.record.journal, nbytes)
+        self._was_full = True
         write_chunk, number = self._live.write_chunk, self._numbers[main]
-        return [
-            ChunkAddress(
-                number,
-                row,
-                col,
-                write_chunk(main, row, col, payload),
-                len(payload),
-                crc32(payload),
-                is_complete,
-            )
-            for row, col, payload in chunks
-        ]
+        for row, col, payload in rest:
+            address = write_chunk(main, row, col, payload)
+            size, crc = len(payload), crc32(payload)
+            written.append(ChunkAddress(number, row, col, address, size, crc, is_complete))
+        self._was_full = False
+        return written
 
     def commit(self, updates: Mapping[str, CoverageUpdate]) -> None:
         """Show readers everything written before, and its coverage; both are durable then.
@@ -199,18 +212,29 @@ class OpenScan:
             Annotations and final attributes.
         ended
             When the scan ended, with time zone.
+
+        Raises
+        ------
+        StorageError
+            ``no_space``: it can be asked again. ``storage_failed``: only after recovery.
         """
+        if self._result is None:
+            self._result = self._finalise_file(status, attrs, ended)
+        self._lock.close()
+        if status != STATUS_INTERRUPTED:
+            conclude(self.record, self._result, finished)
+        return self._result
+
+    def _finalise_file(
+        self, status: str, attrs: Mapping[str, Any], ended: datetime
+    ) -> FinishedResult:
         chunks = replay(self.record.journal / LEDGER_NAME).chunks
         try:
-            result = self._live.finalise(status, attrs, ended, chunks)
+            return self._live.finalise(status, attrs, ended, chunks)
         except StorageError as error:
             if not self._live.is_open:
                 self._distrust_from_now(error)
             raise
-        self._lock.close()
-        if status != STATUS_INTERRUPTED:
-            conclude(self.record, result, finished)
-        return result
 
     def close(self) -> None:
         """Close the file so that the scan can be resumed.

@@ -21,6 +21,9 @@ RECORDS_KEEP_FREE_BYTES = 4 << 20
 RETURN_PART = 8
 """Space is back when an eighth more than is needed is free: else a few bytes to and fro would
 begin and end a pause each."""
+PROBE_NAME = "probe"
+
+_PROBE = bytes(1 << 20)
 
 
 @dataclass(slots=True)
@@ -90,6 +93,28 @@ def free_bytes(path: Path) -> int:
         return shutil.disk_usage(path).free
     except OSError as error:
         raise storage_error("look at the disk of", path, error) from error
+
+
+def prove_room(directory: Path, nbytes: int) -> None:
+    """Write so many bytes in a directory, and take them away again.
+
+    A disk that has refused a write, as a quota does, may still say that much is free.
+
+    Raises
+    ------
+    StorageError
+        ``no_space`` or ``storage_failed``.
+    """
+    path = directory / PROBE_NAME
+    try:
+        with path.open("wb", buffering=0) as file:
+            left = nbytes
+            while left:
+                left -= file.write(memoryview(_PROBE)[: min(left, len(_PROBE))])
+    except OSError as error:
+        raise storage_error("write", path, error) from error
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def require_room(path: Path, nbytes: int, keep_free_bytes: int) -> None:

@@ -3,7 +3,9 @@
 Everything that touches the file happens here, in the order of the commands, so that a commit covers
 exactly the chunks that were handed in before it. An event is posted when its command is done. After
 a failure every later command fails with it, and nothing is ever reported written, committed or
-finalised that is not. This module knows threads and order; what a command does is `OpenScan`'s.
+finalised that is not. A command that finds the disk full is no failure: it waits for room, and
+those behind it with it, until a close comes. This module knows threads and order; what a command
+does is `OpenScan`'s.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import numpy.typing as npt
 from usidstream.errors import UsidstreamError
 
 from ..threads import show_thread_name
+from .chunktable import ChunkAddress
 from .errors import StorageError
 from .finished import FinishedScans
 from .messages import (
@@ -39,6 +42,7 @@ from .messages import (
     WriteTile,
 )
 from .scan import OpenScan, conclude, ended_before
+from .shortage import SPACE_RETRY_S, Shortage
 
 MAX_QUEUED_BYTES = 32 << 20
 """Encoded chunks that wait for the disk; who brings more waits too."""
@@ -55,6 +59,8 @@ class _Fetch:
 
 
 _Queued: TypeAlias = Command | _Fetch
+_WAITING = (WriteTile, Commit, Finalise)
+"""What waits for room on a full disk; opening a scan does not, and leaves nothing behind."""
 
 
 class StorageThread:
@@ -79,6 +85,8 @@ class StorageThread:
         self._post = post
         self._finished = finished
         self._queue = _CommandQueue()
+        self._shortage = Shortage("file", post)
+        self._written: list[ChunkAddress] = []
         self._scan: OpenScan | None = None
         self._failure: UsidstreamError | None = None
         self._ended = False
@@ -135,11 +143,27 @@ class StorageThread:
             if isinstance(command, _Fetch):
                 command.answer.set_result(self._open_scan.read_rect(*command.rect))
                 return
-            event = self._answer(command)
+            event = self._answer_with_room(command)
         except Exception as error:  # noqa: BLE001  # told to whoever gave the command
             self._fail(command, error)
         else:
             self._post(event)
+
+    def _answer_with_room(self, command: Command) -> Event:
+        """Execute a command; where the disk is full, as soon as there is room, or the end comes."""
+        self._written = []
+        while True:
+            try:
+                event = self._answer(command)
+            except StorageError as error:
+                if error.code != "no_space" or not isinstance(command, _WAITING):
+                    raise
+                self._shortage.begin(error)
+                if self._queue.is_closing_after(SPACE_RETRY_S):
+                    raise
+            else:
+                self._shortage.end()
+                return event
 
     def _answer(self, command: Command) -> Event:
         """Execute a command; what it raises is its failure."""
@@ -147,7 +171,10 @@ class StorageThread:
         match command:
             case WriteTile():
                 chunks = self._open_scan.write(
-                    command.main, command.chunks, is_complete=command.is_complete
+                    command.main,
+                    command.chunks,
+                    is_complete=command.is_complete,
+                    written=self._written,
                 )
                 return TileWritten(chunks=chunks, token=token)
             case Commit():
@@ -260,6 +287,15 @@ class _CommandQueue:
             self._queued_bytes -= nbytes
             self._changed.notify_all()
             return command
+
+    def is_closing_after(self, timeout_s: float) -> bool:
+        """Wait; return whether a `Close` has come."""
+        with self._changed:
+            self._changed.wait_for(self._has_close, timeout_s)
+            return self._has_close()
+
+    def _has_close(self) -> bool:
+        return any(isinstance(command, Close) for command, _nbytes in self._commands)
 
     def close(self) -> list[_Queued]:
         """Take no more; return what nobody will execute."""
