@@ -236,6 +236,7 @@ class JournalThread:
                     raise
                 self._shortage.begin(error)
                 if self._is_closing_after(SPACE_RETRY_S):
+                    self._shortage.give_up()
                     raise
                 self._checkpoint_early()
             else:

@@ -37,6 +37,10 @@ class Shortage:
             self._is_told = True
             self._post(SpaceShort(source=self._source, error=error))
 
+    def give_up(self) -> None:
+        """Wait no longer, for the end has come: there is nothing more to tell."""
+        self._is_told = False
+
     def end(self) -> None:
         """Tell that the thread goes on, if it had waited."""
         if self._is_told:

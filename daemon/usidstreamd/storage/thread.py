@@ -160,6 +160,7 @@ class StorageThread:
                     raise
                 self._shortage.begin(error)
                 if self._queue.is_closing_after(SPACE_RETRY_S):
+                    self._shortage.give_up()
                     raise
             else:
                 self._shortage.end()
