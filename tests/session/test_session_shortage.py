@@ -7,6 +7,7 @@ import pytest
 from support.sessions import JOINER, OPENER, OTHER, WINDOW_BYTES, Stage
 from usidstream import wire
 from usidstream.errors import UsidstreamError
+from usidstreamd.session import TRANSITIONS, State, events
 
 BLOCK_BYTES = 8
 SHORT = UsidstreamError("only 3 MiB are free", code="no_space", hint="Free space on /data.")
@@ -120,3 +121,51 @@ def test_a_scan_that_is_short_is_finished_as_any_other() -> None:
     stage.finalised()
     assert stage.take(OPENER, wire.Finished).status == "complete"
     end(stage)
+
+
+# ---------------------------------------------------------------- the daemon stops meanwhile
+
+
+def test_a_stop_does_not_wait_for_room_where_something_is_stuck() -> None:
+    stage = Stage.acquiring()
+    stage.send(1)
+    stage.settle()
+    begin(stage, "journal")
+    stage.sent.clear()
+    stage.suspend()
+    assert stage.session.state is State.SUSPENDING
+    stage.tick(1.0)
+    assert stage.session.state is State.FAILED
+    assert {send.message.code for send in stage.sent} == {"shutting_down"}
+    stage.tick(2.0)
+    assert len(stage.sent) == 2
+
+
+def test_a_stop_in_the_middle_of_the_end_does_not_wait_for_room() -> None:
+    stage = Stage.acquiring()
+    stage.finish(0)
+    stage.commit()
+    assert stage.session.state is State.FINALISING
+    stage.suspend()
+    stage.tick(1.0)
+    assert stage.session.state is State.FINALISING
+    begin(stage, "file")
+    stage.tick(2.0)
+    assert stage.session.state is State.FAILED
+
+
+def test_a_stop_carries_all_to_the_disk_where_it_only_runs_short() -> None:
+    stage = Stage.acquiring()
+    begin(stage)
+    stage.send(1)
+    stage.settle()
+    stage.suspend()
+    stage.tick(1.0)
+    assert stage.session.state is State.SUSPENDING
+    stage.commit()
+    assert stage.session.state is State.CLOSING
+
+
+def test_every_state_that_goes_on_can_be_given_up() -> None:
+    over = {State.ENDED, State.SUSPENDED, State.INTERRUPTED}
+    assert all(events.StoreFailed in TRANSITIONS[state] for state in State if state not in over)
