@@ -27,6 +27,8 @@ from usidstreamd.storage import (
     find_journals,
     superblock,
 )
+from usidstreamd.storage.ledger import replay
+from usidstreamd.storage.record import mark_suspect
 from usidstreamd.storage.scan import OpenScan, ended_before
 
 LAYOUT = layout_of(main_of())
@@ -100,6 +102,28 @@ def test_it_is_recovered_with_exactly_what_was_durable(killed, tmp_path):
         assert h5_file["Measurement_000"].attrs["recoveries"] == 1
         assert h5_file["Measurement_000"].attrs["drift"] == 1.5
     assert list(find_journals(tmp_path)) == []
+
+
+def test_the_operator_is_told_what_was_recovered_and_what_is_lost(killed, caplog):
+    suspend(OpenScan.resume(killed))
+    (told,) = caplog.records
+    assert (told.levelname, killed.path.name in told.message) == ("WARNING", True)
+    assert "was recovered, in place: it was not closed, but is sound" in told.message
+    caplog.clear()
+    suspend(OpenScan.resume(killed))
+    assert not caplog.records, "there was nothing to do"
+
+
+def test_a_durable_chunk_that_the_disk_lost_is_told_as_an_error(killed, caplog):
+    chunk = replay(killed.journal / "ledger").chunks.entries[0]
+    with killed.path.open("r+b") as file:
+        file.seek(int(chunk["offset"]))
+        file.write(bytes(int(chunk["nbytes"])))
+    mark_suspect(killed.journal, "EIO")
+    suspend(OpenScan.resume(killed))
+    rebuilt, lost = caplog.records
+    assert ("rebuilt" in rebuilt.message, lost.levelname) == (True, "ERROR")
+    assert "row 0" in lost.message
 
 
 def test_a_second_resume_after_a_clean_end_recovers_nothing(killed):

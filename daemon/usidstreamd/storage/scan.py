@@ -7,6 +7,7 @@ be safe before the next may happen. It knows no thread and no client.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
@@ -36,11 +37,13 @@ from .record import (
     remove_journal,
     suspicion,
 )
-from .recovery import journal_lock, recover
+from .recovery import NOTHING_TO_DO, RecoveryReport, journal_lock, recover
 from .scan_journal import ScanJournal
 from .segments import SEGMENT_TARGET_BYTES, RowReplay
 from .space import CHUNKS_KEEP_FREE_BYTES, prove_room
 from .superblock import consistency_flags
+
+log = logging.getLogger("usidstreamd")
 
 
 class OpenScan:
@@ -121,7 +124,7 @@ class OpenScan:
         with ExitStack() as undo:
             lock = undo.enter_context(ExitStack())
             lock.enter_context(journal_lock(record.journal))
-            recover(record.journal)
+            _tell(recover(record.journal))
             journal = ScanJournal(
                 record.journal, record.path, CHUNKS_KEEP_FREE_BYTES, segment_bytes
             )
@@ -256,6 +259,14 @@ class OpenScan:
     def _distrust_from_now(self, error: StorageError) -> None:
         self._distrust = error
         mark_suspect(self.record.journal, error.message)
+
+
+def _tell(report: RecoveryReport) -> None:
+    """Let the operator know what a recovery has done, and what it could not vouch for."""
+    if report.how != NOTHING_TO_DO:
+        log.warning("%s was recovered, %s: %s", report.file, report.how, report.reason)
+    for lost in report.uncertain:
+        log.error("%s: %s", report.file, lost)
 
 
 def _journal_of_new(record: OpenRecord, live: LiveFile, segment_bytes: int) -> ScanJournal:
