@@ -96,3 +96,17 @@ def test_annotations_travel_in_order_with_blocks(daemon: FakeDaemon, client: Cli
     assert daemon.seen(wire.Finish)[0].attrs == {"end": True}
     with pytest.raises(UsidstreamError, match="bad_attribute"):
         scan.annotate({"x": object()})
+
+
+def test_a_client_keeps_what_is_not_durable_and_nothing_else(
+    daemon: FakeDaemon, client: Client
+) -> None:
+    daemon.makes_durable = False
+    scan = client.open_scan(make_layout())
+    scan.write_block(0, DATA)
+    daemon.wait_for(wire.Block)
+    assert scan.retained_bytes == DATA.nbytes
+    daemon.makes_durable = True
+    scan.wait_durable()
+    assert scan.retained_bytes == 0
+    scan.detach()

@@ -105,6 +105,11 @@ class Scan:
         return self.layout.n_positions - _union_size(missing)
 
     @property
+    def retained_bytes(self) -> int:
+        """What this client keeps until it is durable; near 0 after `wait_durable`."""
+        return self._channel.delivery.held_bytes
+
+    @property
     def result(self) -> ScanResult:
         """How the scan ended; raises `ScanError` before that."""
         message = self._channel.delivery.result
