@@ -43,6 +43,11 @@ class Daemon:
             self.stop()
 
     def start(self) -> None:
+        self.launch()
+        self.await_ready()
+
+    def launch(self) -> None:
+        """Start the process, and do not wait until it serves."""
         command = [SCRIPTS / "usidstreamd", "serve", "--config", self.config]
         command += ["--data-dir", self.data_dir, "--bind", self.endpoint]
         self._process = subprocess.Popen(
@@ -52,17 +57,27 @@ class Daemon:
             text=True,
             env=os.environ | self.environment,
         )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line.startswith("usidstreamd ready tcp://"), line + self._read_errors()
-        self.endpoint = line.split()[-1]
         self._drain = threading.Thread(target=self._collect_log)
         self._drain.start()
 
+    def await_ready(self) -> None:
+        """Wait until a process that was launched serves."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.startswith("usidstreamd ready tcp://"):
+            self.stop(signal.SIGKILL)
+            raise AssertionError(f"the daemon did not start: {line}{self.log}")
+        self.endpoint = line.split()[-1]
+
+    def send(self, number: int) -> None:
+        """Send the process a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def stop(self, with_signal: int = signal.SIGTERM) -> int:
         """Signal the daemon and wait for its end; return its exit code."""
-        assert self._process is not None
-        self._process.send_signal(with_signal)
+        self.send(with_signal)
         return self.wait()
 
     def wait(self) -> int:
@@ -93,11 +108,6 @@ class Daemon:
         with self._process.stderr as lines:
             for line in lines:
                 self.log += line
-
-    def _read_errors(self) -> str:
-        assert self._process is not None
-        assert self._process.stderr is not None
-        return self._process.stderr.read()
 
 
 def _toml(value: object) -> str:

@@ -1,4 +1,8 @@
-"""A TCP proxy that a test puts between client and daemon, to cut, delay or swallow what passes."""
+"""A TCP proxy that a test puts between client and daemon.
+
+It cuts, at once or in the middle of a message, delays, swallows what passes in one direction or
+both, and can send a connection's bytes to the daemon once more, as if they came from a second one.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import contextlib
 import socket
 import struct
 import threading
+from enum import Enum
 from types import TracebackType
 
 READ_BYTES = 1 << 16
@@ -13,6 +18,13 @@ JOIN_TIMEOUT_S = 10.0
 
 # Closing with this sends a reset: whatever was on its way is lost, as when a cable is pulled.
 _RESET = struct.pack("ii", 1, 0)
+
+
+class Way(Enum):
+    """A direction: from the client to the daemon, or back."""
+
+    UP = "up"
+    DOWN = "down"
 
 
 class Proxy:
@@ -26,6 +38,7 @@ class Proxy:
         self.delay_s = 0.0
         self.connections = 0
         self.bytes_up = 0
+        self.records = False
         self._lock = threading.Lock()
         self._pairs: list[_Pair] = []
         self._threads: list[threading.Thread] = []
@@ -59,11 +72,36 @@ class Proxy:
         for pair in pairs:
             pair.close()
 
-    def swallow(self) -> None:
-        """Let every present connection stand, and forward nothing of it any more, either way."""
+    def cut_after(self, nbytes: int, way: Way) -> None:
+        """Break every connection when so many more bytes have passed, wherever that is."""
         with self._lock:
             for pair in self._pairs:
-                pair.is_dead = True
+                pair.left[way] = nbytes
+
+    def swallow(self, *ways: Way) -> None:
+        """Let every present connection stand, and forward nothing of it any more, or one way only.
+
+        A connection that is swallowed one way is half open.
+        """
+        with self._lock:
+            for pair in self._pairs:
+                pair.swallowed |= set(ways or Way)
+
+    def repeat(self) -> None:
+        """Send what came up the present connections, with ``records`` set, by new ones once more.
+
+        Nothing that is answered is heard; the new connections stand until all are cut.
+        """
+        with self._lock:
+            recorded = [bytes(pair.recorded) for pair in self._pairs]
+        for data in recorded:
+            far = socket.create_connection(self._target)
+            pair = _Pair(far, far)
+            with self._lock:
+                self._pairs.append(pair)
+            self._start(self._discard, pair)
+            with contextlib.suppress(OSError):  # hung up on
+                far.sendall(data)
 
     # -- threads
 
@@ -91,28 +129,44 @@ class Proxy:
             self._start(self._pump, pair, far, near)
 
     def _pump(self, pair: _Pair, source: socket.socket, sink: socket.socket) -> None:
+        way = Way.UP if source is pair.near else Way.DOWN
         try:
             while data := source.recv(READ_BYTES):
                 if self.delay_s:
                     self._closing.wait(self.delay_s)
-                if pair.is_dead:
+                if way in pair.swallowed:
                     continue
-                sink.sendall(data)
-                if source is pair.near:
-                    self.bytes_up += len(data)
+                left = pair.left.get(way)
+                sink.sendall(data[:left])
+                if way is Way.UP:
+                    self.bytes_up += len(data[:left])
+                    if self.records:
+                        pair.recorded += data[:left]
+                if left is not None:
+                    pair.left[way] = left - len(data)
+                    if left <= len(data):
+                        break
         except OSError:  # cut
             pass
         finally:
             pair.close()
 
+    @staticmethod
+    def _discard(pair: _Pair) -> None:
+        with contextlib.suppress(OSError):  # cut
+            while pair.far.recv(READ_BYTES):
+                pass
+
 
 class _Pair:
-    """The two sockets of a forwarded connection."""
+    """The sockets of a forwarded connection, and what is to happen to it."""
 
     def __init__(self, near: socket.socket, far: socket.socket) -> None:
         self.near = near
         self.far = far
-        self.is_dead = False
+        self.swallowed: set[Way] = set()
+        self.left: dict[Way, int] = {}
+        self.recorded = bytearray()
         for each in (near, far):
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

@@ -1,0 +1,67 @@
+"""SIGSTOP for longer than every time-out: daemon, client, both. Then all goes on, nothing twice."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from support.census import Tally
+from support.daemon import Daemon
+from support.rawpeer import RawPeer
+from support.rowscan import N_ROWS, lost_rows, require_only
+from support.witness import Instrument
+from usidstream import wire
+
+PEER_SILENCE_S = 0.5
+DEAD_AFTER_S = 0.5
+STOP_S = 1.5
+
+
+@contextmanager
+def stopped(*processes: Daemon | Instrument) -> Iterator[None]:
+    for process in processes:
+        process.send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.send(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("who", ["daemon", "client", "both"])
+def test_stopped_for_longer_than_every_timeout(tmp_path: Path, tally: Tally, who: str) -> None:
+    scan_id = secrets.token_hex(16)
+    options = {"order": "random", "seed": 1, "pause_s": 0.02, "dead_after_s": DEAD_AFTER_S}
+    options |= {"wait_every_rows": 512}
+    with Daemon(
+        tmp_path / "data", flush_interval_s=0.1, memory_budget_mb=1, peer_silence_s=PEER_SILENCE_S
+    ) as daemon:
+        with Instrument("client", daemon.endpoint, scan_id, **options) as instrument:
+            chosen = {"daemon": [daemon], "client": [instrument], "both": [daemon, instrument]}
+            instrument.expect("acked")
+            with stopped(*chosen[who]):
+                time.sleep(STOP_S)
+            tally.stops += len(chosen[who])
+            instrument.expect("acked")
+            refused = _blocks_refused(daemon.endpoint)
+            assert instrument.expect("skipped") == [0]
+            status, file = instrument.expect("ended")
+            instrument.end()
+        assert (status, refused) == ("complete", 0)
+        assert "Traceback" not in daemon.log
+        if who == "client":
+            assert f"said nothing for {PEER_SILENCE_S:g} s" in daemon.log
+    tally.judge(instrument.acked, lost_rows(file, instrument.acked))
+    require_only(file, range(N_ROWS))
+
+
+def _blocks_refused(endpoint: str) -> int:
+    with RawPeer(endpoint) as peer:
+        peer.send(wire.StatusRequest())
+        return sum(int(entry["blocks_refused"]) for entry in peer.expect(wire.StatusReport).scans)
