@@ -440,6 +440,27 @@ def test_what_only_a_new_connection_mends(code: str) -> None:
     assert delivery.reconnect == ""
 
 
+@pytest.mark.parametrize("code", ["not_joined", "no_session", "shutting_down"])
+def test_no_block_is_to_blame_for_a_connection_that_is_over(code: str) -> None:
+    delivery = start()
+    delivery.add_block(block(0))
+    delivery.add_block(block(1))
+    for _ in range(MAX_BLOCK_RETRIES + 2):
+        sent(delivery)
+        delivery.receive(error(code, seq=1, retryable=True, operation="block"), 0.0)
+    assert (delivery.reconnect, delivery.take_error()) == (f"it is {code}", None)
+    delivery.link_down()
+    delivery.link_up(1 << 20, 1.0)
+    delivery.tick(1.0)
+    assert sent(delivery, 1.0) == [delivery.opening]
+    delivery.receive(opened(resumed=True), 1.0)
+    again = sent(delivery, 1.0)
+    assert [(m.seq, m.row, m.again) for m in again if isinstance(m, wire.Block)] == [
+        (1, 0, True),
+        (2, 1, True),
+    ]
+
+
 def test_a_full_disk_is_remembered_for_who_waits() -> None:
     delivery = start()
     told = {"retryable": True, "operation": "space", "hint": "Free space."}

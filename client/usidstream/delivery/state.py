@@ -392,10 +392,10 @@ class Delivery:
 
     def _on_error(self, message: wire.Error, now: float) -> None:
         error = to_exception(message)
-        if message.seq:
-            self._on_refused(message.seq, error)
-        elif message.code in _RECONNECT_CODES:
+        if message.code in _RECONNECT_CODES:  # whatever it answers: a block is not to blame
             self.reconnect = error.message
+        elif message.seq:
+            self._on_refused(message.seq, error)
         elif message.operation == _NOTICE_OPERATION:
             self.notice = f"{error.message}. {error.hint}"
         elif self.state is State.OPENING and message.operation in ("", self.opening.type):
