@@ -130,8 +130,8 @@ def test_one_trouble_in_mid_scan(
     rows = ordered("raster")
     with Proxy(steady.endpoint) as proxy:
         proxy.records = True
-        acquisition = Acquisition(proxy.endpoint, rows, 0.5 / N_ROWS)
-        wait_for(lambda: proxy.bytes_up > 100_000, "the middle of the scan")
+        acquisition = Acquisition(proxy.endpoint, rows, 1.0 / N_ROWS)
+        wait_for(lambda: proxy.bytes_up > 30_000, "the middle of the scan")
         trouble(proxy, random.Random(trouble.__name__))
         result = acquisition.result()
         assert (proxy.connections > 1) == (trouble is not delay)

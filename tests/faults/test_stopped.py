@@ -34,10 +34,16 @@ def stopped(*processes: Daemon | Instrument) -> Iterator[None]:
             process.send(signal.SIGCONT)
 
 
-@pytest.mark.parametrize("who", ["daemon", "client", "both"])
-def test_stopped_for_longer_than_every_timeout(tmp_path: Path, tally: Tally, who: str) -> None:
+@pytest.mark.parametrize(
+    ("who", "dead_after_s"),
+    [("daemon", DEAD_AFTER_S), ("client", DEAD_AFTER_S), ("client", 60.0), ("both", DEAD_AFTER_S)],
+    ids=["daemon", "client", "client-that-does-not-know-it", "both"],
+)
+def test_stopped_for_longer_than_every_timeout(
+    tmp_path: Path, tally: Tally, who: str, dead_after_s: float
+) -> None:
     scan_id = secrets.token_hex(16)
-    options = {"order": "random", "seed": 1, "pause_s": 0.02, "dead_after_s": DEAD_AFTER_S}
+    options = {"order": "random", "seed": 1, "pause_s": 0.02, "dead_after_s": dead_after_s}
     options |= {"wait_every_rows": 512}
     with Daemon(
         tmp_path / "data", flush_interval_s=0.1, memory_budget_mb=1, peer_silence_s=PEER_SILENCE_S

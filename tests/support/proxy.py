@@ -14,6 +14,7 @@ from enum import Enum
 from types import TracebackType
 
 READ_BYTES = 1 << 16
+GREETING_BYTES = 64
 JOIN_TIMEOUT_S = 10.0
 
 # Closing with this sends a reset: whatever was on its way is lost, as when a cable is pulled.
@@ -99,9 +100,11 @@ class Proxy:
             pair = _Pair(far, far)
             with self._lock:
                 self._pairs.append(pair)
-            self._start(self._discard, pair)
             with contextlib.suppress(OSError):  # hung up on
-                far.sendall(data)
+                far.sendall(data[:GREETING_BYTES])
+                far.recv(GREETING_BYTES, socket.MSG_WAITALL)  # ZeroMQ wants to be heard out first
+                far.sendall(data[GREETING_BYTES:])
+            self._start(self._discard, pair)
 
     # -- threads
 
