@@ -260,8 +260,11 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Measure what this machine and disk sustain."""
-    from .bench import MIN_COMPARED_ROUNDS, Options, report_in_words, run_bench
+    from .bench.plan import MIN_COMPARED_ROUNDS, Options, run_bench
+    from .bench.report import report_in_words
 
+    # So that a terminated benchmark ends its processes and removes its files, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = Options(
         data_dir=data_dir or configuration.default_data_dir(),
         compare=compare,

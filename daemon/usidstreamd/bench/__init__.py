@@ -4,10 +4,7 @@ A daemon is started as users start it and fed by the client that users use, each
 own; then the same blocks go, over the same socket and protocol, to references that write them as
 they would be written without this project. The package knows processes, clocks and files; it never
 reaches into a running daemon, and nothing in the daemon knows that it is being measured.
+
+``plan.run_bench`` measures, ``report.report_in_words`` tells. Nothing is imported here, for every
+worker process would pay for it.
 """
-
-from .figures import BenchError
-from .plan import MIN_COMPARED_ROUNDS, Options, run_bench
-from .report import report_in_words
-
-__all__ = ["MIN_COMPARED_ROUNDS", "BenchError", "Options", "report_in_words", "run_bench"]

@@ -7,13 +7,13 @@ processes of its own, so that no run inherits memory, threads or a warm file fro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from .figures import Run
-from .kernel import CpuTracker, peak_memory_bytes
+from .kernel import CpuTracker, machine_cpu_s, peak_memory_bytes
 from .processes import ANSWER_TIMEOUT_S, Worker, serving, working
 from .workloads import Workload
 
@@ -115,16 +115,21 @@ def run_codec(work: Workload, scale: float, threads: int) -> Run:
 def _run_scan(writer: Worker, endpoint: str, order: Mapping[str, Any]) -> Measured:
     with working("feed", endpoint=endpoint, **order) as feed:
         file = Path(feed.expect("ready")["file"])
-        tracker = CpuTracker(writer.pid)
+        tracker, machine_s = CpuTracker(writer.pid), machine_cpu_s()
         feed.tell()
         _follow(feed, tracker, "written")
         written_cpu_s = tracker.spent()
         told = _follow(feed, tracker, "finished")
         daemon_cpu_s = tracker.spent()
+        now_s = machine_cpu_s()
+        machine_s = None if now_s is None or machine_s is None else now_s - machine_s
         peak_bytes = peak_memory_bytes(writer.pid)
-    return Measured(
-        _as_run(told, daemon_cpu_s, peak_bytes, file), file, written_cpu_s, told["latency"]
+    run = replace(
+        _as_run(told, daemon_cpu_s, machine_s),
+        peak_bytes=peak_bytes,
+        file_bytes=file.stat().st_size if file.exists() else None,
     )
+    return Measured(run, file, written_cpu_s, told["latency"])
 
 
 def _follow(feed: Worker, tracker: CpuTracker, event: str) -> dict[str, Any]:
@@ -138,18 +143,18 @@ def _follow(feed: Worker, tracker: CpuTracker, event: str) -> dict[str, Any]:
 
 
 def _as_run(
-    told: Mapping[str, Any], daemon_cpu_s: Mapping[str, float], peak: int | None, file: Path
+    told: Mapping[str, Any], daemon_cpu_s: Mapping[str, float], machine_s: float | None
 ) -> Run:
     client = {"client": told["client_cpu_s"], "client io": told["client_io_cpu_s"]}
     cpu_s = {**client, **daemon_cpu_s}
+    total_cpu_s = sum(cpu_s.values())
     return Run(
         units=told["units"],
         nbytes=told["nbytes"],
         seconds=told["seconds"],
         write_seconds=told["write_seconds"],
         cpu_s=cpu_s,
-        total_cpu_s=sum(cpu_s.values()) if daemon_cpu_s else None,
-        peak_bytes=peak,
-        file_bytes=file.stat().st_size if file.exists() else None,
+        total_cpu_s=total_cpu_s if daemon_cpu_s else None,
+        others_cpu_s=None if machine_s is None else max(0.0, machine_s - total_cpu_s),
         is_whole=told["is_whole"],
     )

@@ -37,8 +37,8 @@ class Order:
         How often the data is sent, one behind the other, in one scan.
     compression, chunk_rows
         Of the mains; the layout's own by default. ``chunk_rows`` are of full width.
-    stretch_s
-        Send no more after this long.
+    stretch_units, stretch_s
+        Send no more than so many, and none after so long.
     rate_per_s
         Units a second; as fast as it goes by default.
     with_latency
@@ -51,6 +51,7 @@ class Order:
     repeats: int = 1
     compression: Compression = "gzip"
     chunk_rows: int | None = None
+    stretch_units: int | None = None
     stretch_s: float | None = None
     rate_per_s: float | None = None
     with_latency: bool = False
@@ -125,7 +126,8 @@ def _send(scan: Scan, order: Order, data: Data, watch: _DurableWatch | None) -> 
     work = WORKLOADS[order.workload]
     units = work.units_at(order.scale)
     pacer = _Pacer(order)
-    step = work.slice_units if order.rate_per_s is None else work.call_units
+    is_timed_by_call = order.rate_per_s is not None or watch is not None
+    step = work.call_units if is_timed_by_call else work.slice_units
     for first, part in _slices(units, order.repeats, step):
         if not pacer.wait_for(first):
             return first
@@ -148,11 +150,14 @@ class _Pacer:
         self._began = time.perf_counter()
         self._interval_s = 1 / order.rate_per_s if order.rate_per_s else 0.0
         self._stretch_s = order.stretch_s
+        self._stretch_units = order.stretch_units
         self._pause = threading.Event()
 
     def wait_for(self, unit: int) -> bool:
         """Wait until a unit is due; return whether to send it."""
         elapsed = time.perf_counter() - self._began
+        if self._stretch_units is not None and unit >= self._stretch_units:
+            return False
         if self._stretch_s is not None and elapsed >= self._stretch_s:
             return False
         early_s = unit * self._interval_s - elapsed

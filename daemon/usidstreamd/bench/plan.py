@@ -35,8 +35,6 @@ from .workloads import WORKLOADS, Workload
 
 SCHEMA = 1
 MIN_COMPARED_ROUNDS = 3
-REFERENCE_STRETCH_S = 3.0
-"""A slower reference is stopped after this; its rate is of what it took in."""
 PACED_RATE_PER_S = 1000.0
 PACED_STRETCH_S = 5.0
 LATENCY_STRETCH_S = 4.0
@@ -189,12 +187,13 @@ class _Bench:
             return
         contestant = CONTESTANTS[name]
         if contestant.reference:
+            stretch = {"stretch_units": work.loop_units} if name == "loop" else {}
             measured = contestants.run_reference(
                 self.directory,
                 self._fresh_name(),
                 contestant.reference,
-                stretch_s=REFERENCE_STRETCH_S,
                 **self._order(work),
+                **stretch,
             )
         else:
             measured = self._run_daemon(work, contestant.config, compression=contestant.compression)

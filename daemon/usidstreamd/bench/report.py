@@ -9,6 +9,8 @@ from .contestants import CONTESTANTS
 from .figures import STAGES
 
 MB = 1e6
+BUSY_ELSEWHERE = 0.05
+"""Above this part of the machine other programs spoil a figure."""
 NOT_MEASURED = "not measured on this system"
 
 Table = Sequence[Sequence[str]]
@@ -21,7 +23,7 @@ def report_in_words(report: Mapping[str, Any]) -> str:
         _table(rate_table(report)),
         _table(cpu_table(report)),
         _bottleneck_lines(report),
-        _sentence_lines(report),
+        sentences(report),
         _table(target_table(report)) if report["options"]["compare"] else [],
     ]
     return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part)))
@@ -88,6 +90,9 @@ def _machine_lines(report: Mapping[str, Any]) -> Iterator[str]:
         f" memory copies at {limits['memory_bytes_per_s'] / MB:,.0f} MB/s"
     )
     yield f"medians of {options['rounds']} interleaved rounds, sizes x {options['scale']:g}"
+    others = max((found["others_share"] or 0.0) for found in _all_contestants(report))
+    if others > BUSY_ELSEWHERE:
+        yield f"other programs took up to {others:.0%} of this machine: figures are too low"
     if any(not found["is_whole"] for found in _all_contestants(report)):
         yield "* only a first part of the scan was sent, for it is slow; the rate is of that part"
 
@@ -99,12 +104,16 @@ def _all_contestants(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _bottleneck_lines(report: Mapping[str, Any]) -> Iterator[str]:
     for name, work in report["workloads"].items():
-        peak = work["contestants"]["usidstream"]["peak_bytes"]
+        ours = work["contestants"]["usidstream"]
+        peak = ours["peak_bytes"]
         memory = f"daemon's peak memory {peak / MB:.0f} MB" if peak else f"memory {NOT_MEASURED}"
-        yield f"{name}: limited by {work['bottleneck']}; {memory}"
+        seconds = work["units"] / ours["rate_per_s"]
+        took = f"{seconds:.2f} s, {ours['finish_seconds']:.2f} s of it to finish"
+        yield f"{name}: {took}; limited by {work['bottleneck']}; {memory}"
 
 
-def _sentence_lines(report: Mapping[str, Any]) -> Iterator[str]:
+def sentences(report: Mapping[str, Any]) -> Iterator[str]:
+    """Say what the figures mean for an instrument and for a reader, a line each."""
     paced = report.get("paced")
     if paced and paced["machine_idle_share"] is not None:
         yield (

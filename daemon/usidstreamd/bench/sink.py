@@ -22,18 +22,12 @@ from usidstream.layout import ScanLayout
 from .references import Blocks, Loop, Nothing, Reference
 
 CREDIT_WINDOW_BYTES = 16 << 20
-SHORT_CREDIT_WINDOW_BYTES = 4 << 20
-"""Of a slow reference: what is under way when a stretch ends is still to be written."""
 MAX_QUEUED_MESSAGES_COUNT = 1000
 MAX_MESSAGES_PER_TURN_COUNT = 256
 LINGER_MS = 5000
 
-REFERENCES: Mapping[str, tuple[Callable[[Path, ScanLayout], Reference], int]] = MappingProxyType(
-    {
-        "receive": (lambda _path, _layout: Nothing(), CREDIT_WINDOW_BYTES),
-        "loop": (Loop, SHORT_CREDIT_WINDOW_BYTES),
-        "blocks": (Blocks, SHORT_CREDIT_WINDOW_BYTES),
-    }
+REFERENCES: Mapping[str, Callable[[Path, ScanLayout], Reference]] = MappingProxyType(
+    {"receive": lambda _path, _layout: Nothing(), "loop": Loop, "blocks": Blocks}
 )
 
 
@@ -54,7 +48,7 @@ class _Sink:
 
     def __init__(self, socket: zmq.Socket[bytes], kind: str, path: Path) -> None:
         self._socket = socket
-        self._make, self._window = REFERENCES[kind]
+        self._make = REFERENCES[kind]
         self._path = path
         self._reference: Reference | None = None
         self._layout: ScanLayout | None = None
@@ -125,7 +119,7 @@ class _Sink:
                 file=str(self._path),
                 role="opener",
                 resumed=False,
-                credit=self._window,
+                credit=CREDIT_WINDOW_BYTES,
                 positions=0,
                 coverage={},
             )
@@ -138,7 +132,7 @@ class _Sink:
                 scan=self._scan,
                 received=self._seq,
                 durable=self._seq,
-                credit=self._nbytes + self._window,
+                credit=self._nbytes + CREDIT_WINDOW_BYTES,
                 positions=0,
             )
         )

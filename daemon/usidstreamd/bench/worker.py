@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
-from .feed import run_feed
-from .limits import run_codec, run_disk, run_memory
-from .reading import run_read, run_reference_file
-from .sink import run_sink
-
-Tell = Callable[..., None]
-
-ROLES: Mapping[str, Callable[[dict[str, Any], Tell, Callable[[], None]], None]] = MappingProxyType(
+ROLES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "feed": run_feed,
-        "sink": run_sink,
-        "codec": run_codec,
-        "memory": run_memory,
-        "disk": run_disk,
-        "read": run_read,
-        "reference file": run_reference_file,
+        "feed": ("feed", "run_feed"),
+        "sink": ("sink", "run_sink"),
+        "codec": ("limits", "run_codec"),
+        "memory": ("limits", "run_memory"),
+        "disk": ("limits", "run_disk"),
+        "read": ("reading", "run_read"),
+        "reference file": ("reading", "run_reference_file"),
     }
 )
+"""Module and function of each role: a process imports no more than it needs, as an instrument's
+program would not."""
 
 
 def main() -> None:
     """Do what the first argument says."""
     spec = json.loads(sys.argv[1])
-    ROLES[spec.pop("role")](spec, tell, wait)
+    module, function = ROLES[spec.pop("role")]
+    getattr(import_module(f"usidstreamd.bench.{module}"), function)(spec, tell, wait)
 
 
 def tell(event: str, **more: Any) -> None:

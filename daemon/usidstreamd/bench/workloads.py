@@ -60,6 +60,8 @@ class Workload:
         How many one call sends.
     slice_units
         How many are sent between two looks at the clock.
+    loop_units
+        How many the guide's loop is given: some seconds of its time.
     make_layout, make_data
         Of a number of units.
     write
@@ -76,6 +78,7 @@ class Workload:
     units: int
     call_units: int
     slice_units: int
+    loop_units: int
     make_layout: Callable[[int], ScanLayout]
     make_data: Callable[[int], Data]
     write: Write
@@ -232,6 +235,7 @@ _ALL = (
         65536,
         1,
         1024,
+        8192,
         _spectra_layout,
         _spectra,
         _write_pixels,
@@ -244,6 +248,7 @@ _ALL = (
         65536,
         ROWS_A_BLOCK,
         1024,
+        8192,
         _spectra_layout,
         _spectra,
         _write_blocks,
@@ -257,6 +262,7 @@ _ALL = (
         512,
         1,
         16,
+        512,
         _stem_layout,
         _frames,
         _write_pixels,
@@ -270,6 +276,7 @@ _ALL = (
         1 << 20,
         1,
         4096,
+        8192,
         _afm_layout,
         _channels,
         _write_channels,
@@ -281,6 +288,7 @@ _ALL = (
         1 << 20,
         1,
         4096,
+        8192,
         _afm_layout,
         _channels,
         _write_channels_at_once,
@@ -292,6 +300,7 @@ _ALL = (
         128,
         1,
         1,
+        32,
         _timeseries_layout,
         _images,
         _write_images,
