@@ -263,6 +263,11 @@ def bench(
     from .bench.plan import MIN_COMPARED_ROUNDS, Options, run_bench
     from .bench.report import report_in_words
 
+    if compare and rounds is not None and rounds < MIN_COMPARED_ROUNDS:
+        raise typer.BadParameter(
+            f"{rounds} give no median; compare with {MIN_COMPARED_ROUNDS} at least.",
+            param_hint="--rounds",
+        )
     # So that a terminated benchmark ends its processes and removes its files, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = Options(
