@@ -212,8 +212,12 @@ def _recovery_in_words(outcome: RecoveryReport | UsidstreamError) -> str:
     if isinstance(outcome, UsidstreamError):
         return str(outcome)
     counts = f"{outcome.chunks_in_place} chunks in place, {outcome.chunks_rebuilt} rebuilt"
+    if outcome.chunks_damaged:
+        counts += f", {outcome.chunks_damaged} DAMAGED"
     how = f"{outcome.how} ({outcome.reason})" if outcome.reason else outcome.how
-    line = f"{outcome.file}: {how}; {counts}, {outcome.blocks_to_replay} blocks journalled"
+    line = f"{outcome.file}: {how}; {counts}"
+    if outcome.blocks_to_replay is not None:
+        line += f", {outcome.blocks_to_replay} blocks journalled"
     return "\n".join([line, *(f"  not certain: {text}" for text in outcome.uncertain)])
 
 

@@ -31,6 +31,7 @@ from usidstreamd.storage import (
 from usidstreamd.storage.inspection import inspect
 from usidstreamd.storage.ledger import replay
 from usidstreamd.storage.ledger_records import Finalise
+from usidstreamd.storage.losses import Lost
 from usidstreamd.storage.record import OpenRecord, mark_suspect
 from usidstreamd.storage.recovery import journal_lock, recover
 from usidstreamd.storage.relocation import recover_into
@@ -184,7 +185,11 @@ def test_a_durable_chunk_that_the_disk_lost_is_told_and_the_damaged_file_kept(ki
     damage_index(killed.path)
     report = recover(killed.directory)
     assert report.how == "rebuilt"
-    assert report.uncertain == ["Raw: the chunk at row 0, column 0 is damaged"]
+    assert report.lost == [Lost("Raw", 0, 4, 0, 32)]
+    assert report.uncertain == [
+        "Raw: rows 0 to 4, columns 0 to 32 were durable and are LOST: "
+        "the disk did not keep what it had synced"
+    ]
     assert report.kept == str(killed.path) + ".damaged"
     assert os.path.exists(report.kept)
     states = read_states(killed.path, LAYOUT, "Raw")

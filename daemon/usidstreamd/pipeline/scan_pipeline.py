@@ -49,6 +49,8 @@ MAX_UNDERWAY_BYTES = 16 << 20
 """Complete tiles on their way into the file; with more of them nothing is placed, for a longer
 queue makes nothing quicker: what is new waits longer to become durable, and takes memory."""
 
+_FINISHED = ("complete", "incomplete")
+
 Item: TypeAlias = wire.Block | wire.Annotate
 
 
@@ -399,13 +401,7 @@ class ScanPipeline:
 
     def finalise(self, ending: events.Ending, attrs: Mapping[str, Any]) -> None:
         """End the scan, after its last commit."""
-        status = "aborted"
-        if ending is not events.Ending.ABORT:
-            whole = all(
-                parts.assembly.covered_elements == parts.assembly.total_elements
-                for parts in self.mains.values()
-            )
-            status = "complete" if whole else "incomplete"
+        status = "aborted" if ending is events.Ending.ABORT else self._finished_status()
         self._end(self._decision(status, attrs))
 
     def interrupt(self) -> None:
@@ -419,6 +415,13 @@ class ScanPipeline:
     def _decision(self, status: str, attrs: Mapping[str, Any]) -> Decision:
         ended = datetime.now(UTC).astimezone().isoformat()
         return Decision(status=status, ended=ended, attrs=self._learnt | dict(attrs))
+
+    def _finished_status(self) -> str:
+        whole = all(
+            parts.assembly.covered_elements == parts.assembly.total_elements
+            for parts in self.mains.values()
+        )
+        return "complete" if whole else "incomplete"
 
     def _end(self, decision: Decision) -> None:
         todo = deque(
@@ -502,6 +505,8 @@ class ScanPipeline:
 
     def go_on_ending(self, decision: Decision) -> None:
         """End a scan whose end an earlier daemon had decided."""
+        if decision.status in _FINISHED:  # the disk may have lost rows since, or had them back
+            decision = replace(decision, status=self._finished_status())
         self._end(decision)
 
     # -- what others have to say

@@ -29,6 +29,7 @@ FLAG_INCOMPLETE = 1
 
 Entries = npt.NDArray[Any]
 """A structured array of `ENTRY_DTYPE`."""
+NO_ENTRIES: Entries = np.empty(0, ENTRY_DTYPE)
 
 
 class ChunkAddress(NamedTuple):
@@ -77,7 +78,7 @@ class ChunkTable:
     """
 
     def __init__(self, pieces: Sequence[Entries] = ()) -> None:
-        entries = np.concatenate(pieces) if pieces else np.empty(0, ENTRY_DTYPE)
+        entries = np.concatenate(pieces) if pieces else NO_ENTRIES
         order = np.lexsort((entries["col"], entries["row"], entries["main"]))  # stable
         entries = entries[order]
         is_last = np.ones(len(entries), np.bool_)
@@ -105,6 +106,12 @@ class ChunkTable:
     def whole(self) -> ChunkTable:
         """Return the table without the chunks that were written although elements are missing."""
         return self.without((self.entries["flags"] & FLAG_INCOMPLETE) != 0)
+
+    def marked(self, numbers: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """Return a mark for each entry: whether its number is among some."""
+        marks = np.zeros(len(self.entries), np.bool_)
+        marks[np.array(numbers, np.intp)] = True
+        return marks
 
     @property
     def end(self) -> int:

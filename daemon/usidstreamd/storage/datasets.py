@@ -17,7 +17,15 @@ from .address import AddressedWriter
 from .chunktable import Entries
 from .coverage import Coverage, CoverageUpdate, PartialRanges, States, used_ranges
 from .filters import require_filter
-from .seals import checksums_beside, checksums_of, seal, unseal, write_checksums
+from .seals import (
+    checksums_beside,
+    checksums_of,
+    content_crc,
+    seal,
+    sealed_crc,
+    unseal,
+    write_checksums,
+)
 from .structure import COMPLETED, PARTIAL_RANGES
 
 STATES_BLOCK_POSITIONS = 4 << 20
@@ -142,6 +150,13 @@ class LiveMain:
         write_checksums(self._checksums, table)
         for dataset in (self._completed, self._ranges, self._checksums):
             seal(dataset)
+
+    def is_sealed(self) -> bool:
+        """Whether checksums and coverage are as `seal` left them."""
+        if self._checksums is None:
+            return True
+        sealed = (self._completed, self._ranges, self._checksums)
+        return all(sealed_crc(dataset) == content_crc(dataset) for dataset in sealed)
 
     def unseal(self) -> None:
         """Say that coverage and chunks may change from now on; only outside SWMR mode."""

@@ -328,7 +328,7 @@ class LiveFile:
 
 
 def ended_result(path: Path, layout: ScanLayout, scan_id: str) -> FinishedResult | None:
-    """Return the result of a scan whose file was finalised, ``None`` where it goes on.
+    """Return the result of a scan whose file was finalised, and wholly so; else ``None``.
 
     Raises
     ------
@@ -341,6 +341,8 @@ def ended_result(path: Path, layout: ScanLayout, scan_id: str) -> FinishedResult
         if status == structure.STATUS_ACQUIRING:
             return None
         mains = {name: LiveMain(h5_file, p) for name, p in structure.main_paths(layout).items()}
+        if not all(main.is_sealed() for main in mains.values()):
+            return None
         return _result(path, status, mains)
 
 

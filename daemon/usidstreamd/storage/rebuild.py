@@ -8,22 +8,20 @@ left out and told.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import h5py
 import numpy as np
 
-from usidstream.checksum import crc32
-
 from . import structure
 from .address import AddressedWriter, is_sealed
-from .chunktable import ChunkTable
+from .chunkbytes import PROGRESS_EVERY_CHUNKS, Progress, no_progress, read_chunk, reading
+from .chunktable import ChunkTable, Entries
 from .coverage import Coverage, CoverageUpdate
 from .datasets import LiveMain
 from .errors import StorageError, storage_error
@@ -31,21 +29,12 @@ from .files import remove, sync_file
 from .held import held_coverage
 from .ledger import LedgerState
 from .live import LIBVER, close_firmly
-from .positioned import read_at
 from .record import OpenRecord
 from .space import COMMITS_KEEP_FREE_BYTES
 from .template import TEMPLATE_NAME
 
 INDEX_BYTES_PER_CHUNK = 64
 """More than an entry of any chunk index takes."""
-PROGRESS_EVERY_CHUNKS = 1024
-
-Progress: TypeAlias = Callable[[int, int], None]
-"""Takes how many chunks are done, and of how many."""
-
-
-def no_progress(_done: int, _total: int) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +46,11 @@ class Rebuilt:
     chunks
         With their addresses in the new file.
     lost
-        What could not be taken over, a sentence each.
+        Those that are not as they were written, and could not be taken over.
     """
 
     chunks: ChunkTable
-    lost: list[str]
+    lost: Entries
 
 
 def require_room_for_rebuild(directory: Path, journal: Path, chunks: ChunkTable) -> None:
@@ -135,9 +124,9 @@ def write_chunks(
     OSError, RuntimeError
         As h5py raises them.
     """
-    with _reading(source) as source_fd, _reading(target) as fd, writing(target) as h5_file:
+    with reading(source) as source_fd, reading(target) as fd, writing(target) as h5_file:
         mains = [
-            (h5_file[main_path].id, name, is_sealed(record.plans[name]))
+            (h5_file[main_path].id, is_sealed(record.plans[name]))
             for name, main_path in structure.main_paths(record.layout).items()
         ]
         return _copy_chunks(source_fd, AddressedWriter(h5_file.id, fd), mains, chunks, progress)
@@ -171,42 +160,24 @@ def writing(path: Path) -> Iterator[Any]:
     close_firmly(h5_file)
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
 def _copy_chunks(
     source_fd: int,
     writer: AddressedWriter,
-    mains: Sequence[tuple[Any, str, bool]],
+    mains: Sequence[tuple[Any, bool]],
     chunks: ChunkTable,
     progress: Progress,
 ) -> Rebuilt:
     entries = chunks.entries[np.argsort(chunks.entries["offset"], kind="stable")]
     is_lost = np.zeros(len(entries), np.bool_)
-    lost: list[str] = []
     for number, (main, nbytes, row, col, offset, crc, _flags) in enumerate(entries.tolist()):
-        dataset_id, name, sealed = mains[main]
-        payload = _read(source_fd, nbytes, offset)
-        if len(payload) == nbytes and crc32(payload) == crc:
+        dataset_id, sealed = mains[main]
+        payload = read_chunk(source_fd, offset, nbytes, crc)
+        if payload is not None:
             address = writer.write(dataset_id, (row, col), payload, is_sealed=sealed)
             entries["offset"][number] = address
         else:
             is_lost[number] = True
-            lost.append(f"{name}: the chunk at row {row}, column {col} is damaged")
         if not number % PROGRESS_EVERY_CHUNKS:
             progress(number, len(entries))
     progress(len(entries), len(entries))
-    return Rebuilt(ChunkTable([entries[~is_lost]]), lost)
-
-
-def _read(fd: int, nbytes: int, offset: int) -> bytes:
-    try:
-        return read_at(fd, nbytes, offset)
-    except OSError:  # a bad sector loses what is on it, and nothing else
-        return b""
+    return Rebuilt(ChunkTable([entries[~is_lost]]), entries[is_lost])

@@ -1,7 +1,8 @@
 """What is done about a scan whose daemon died: made sure of, put right, or made anew.
 
-A file that was closed stays as it is. One that was not is compared with the ledger. If it is sound,
-its superblock is repaired, chunks that HDF5 had not flushed are put back from their own bytes, and
+A file that was closed stays as it is. One that was not is compared with the ledger: its chunk index
+in a process of its own, then the bytes of every chunk with their checksums. If it is sound, its
+superblock is repaired, chunks that HDF5 had not flushed are put back from their own bytes, and
 its coverage is set to what the ledger knows; so a crash costs what was written since the last
 flush, however large the file. One that is damaged is rebuilt beside itself, checked, and put in
 its place. Nothing is changed before it is known what to do, and
@@ -20,19 +21,19 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from .chunktable import ChunkTable
+from .chunkbytes import Progress, find_damaged, no_progress
+from .chunktable import NO_ENTRIES, ChunkTable, Entries
 from .comparison import COMPARE_TIMEOUT_S, compare
 from .errors import StorageError, damaged_error, storage_error
 from .files import sync_file
 from .held import held_coverage
 from .inspection import Inspection
-from .ledger import LEDGER_NAME, Ledger, LedgerState
+from .ledger import LEDGER_NAME, Ledger, LedgerState, replay
 from .ledger_records import Annotated, Checkpoint, Chunks, Closed, Held, Record, Recovered
+from .losses import Lost, count_by_main, find_lost, in_words
 from .rebuild import (
-    Progress,
     Rebuilt,
     describe,
-    no_progress,
     rebuild,
     require_room_for_rebuild,
     write_chunks,
@@ -65,11 +66,16 @@ class RecoveryReport:
         ``nothing to do``, ``in place``, ``rebuilt`` or ``salvaged``.
     reason
         Why it had to be done so.
-    chunks_in_place, chunks_put_back, chunks_rebuilt
-        Durable chunks that stayed where they were; that HDF5 had not flushed, and that were
-        written into the same file again; and that were written into a new one.
+    chunks_in_place, chunks_put_back, chunks_rebuilt, chunks_damaged
+        Durable chunks that stayed where they were, their bytes as they had been written (where
+        there was anything to do); that HDF5 had not flushed, and that were written into the same
+        file again; that were written into a new one; and whose bytes are not what was written.
+    mains
+        The same counts for each main, by its name.
+    lost
+        What of damaged chunks the row journal does not hold either.
     blocks_to_replay
-        Journalled blocks that the scan's next daemon puts into chunks.
+        Journalled blocks that the scan's next daemon puts into chunks; None where nobody counted.
     uncertain
         What is lost, or cannot be vouched for: a sentence each. Empty where all that was ever
         called durable is there.
@@ -83,9 +89,30 @@ class RecoveryReport:
     chunks_in_place: int = 0
     chunks_put_back: int = 0
     chunks_rebuilt: int = 0
-    blocks_to_replay: int = 0
+    chunks_damaged: int = 0
+    mains: dict[str, dict[str, int]] = field(default_factory=dict)
+    lost: list[Lost] = field(default_factory=list)
+    blocks_to_replay: int | None = None
     uncertain: list[str] = field(default_factory=list)
     kept: str = ""
+
+    def count(self, record: OpenRecord, **chunks: Entries) -> None:
+        """Set the counts of some kinds of chunks, ``in_place`` and the like."""
+        for kind, entries in chunks.items():
+            setattr(self, f"chunks_{kind}", len(entries))
+            for main, n in count_by_main(record, entries).items():
+                self.mains.setdefault(main, {})[kind] = n
+
+    def lose(self, record: OpenRecord, chunks: Entries, rows: RowReplay) -> None:
+        """Take chunks that are damaged, and say what of them is lost."""
+        self.count(record, damaged=chunks)
+        self.lost = find_lost(record, chunks, rows) if len(chunks) else []
+        self.uncertain = in_words(self.lost)
+
+    def count_rows(self, rows: RowReplay) -> None:
+        """Count what the row journal holds; say what of it is damaged."""
+        self.blocks_to_replay = sum(1 for _block in rows)
+        self.uncertain = [*self.uncertain, *rows.faults]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, for JSON."""
@@ -125,6 +152,19 @@ def recover(
     timeout_s: float = COMPARE_TIMEOUT_S,
     progress: Progress = no_progress,
 ) -> RecoveryReport:
+    """Do what `reconcile` does, and look through the rows that are journalled."""
+    report = reconcile(journal, timeout_s=timeout_s, progress=progress)
+    first_segment = replay(journal / LEDGER_NAME).first_segment
+    report.count_rows(RowReplay(journal, first_segment))
+    return report
+
+
+def reconcile(
+    journal: Path,
+    *,
+    timeout_s: float = COMPARE_TIMEOUT_S,
+    progress: Progress = no_progress,
+) -> RecoveryReport:
     """Bring a scan's file and ledger into agreement; to be called while holding `journal_lock`.
 
     On return the file is closed and on the disk, and holds every durable chunk; the scan can be
@@ -137,7 +177,7 @@ def recover(
     timeout_s
         Besides a time for each chunk, what comparing may take before it counts as damage.
     progress
-        Told of the chunks rebuilt.
+        Told of the chunks read, and of those rebuilt.
 
     Raises
     ------
@@ -155,13 +195,9 @@ def recover(
         )
     ledger, state = Ledger.open(journal / LEDGER_NAME)
     try:
-        report = _bring_to_agreement(record, ledger, state, timeout_s, progress)
+        return _bring_to_agreement(record, ledger, state, timeout_s, progress)
     finally:
         ledger.close()
-    replay = RowReplay(journal, state.first_segment)
-    report.blocks_to_replay = sum(1 for _block in replay)
-    report.uncertain = [*report.uncertain, *replay.faults]
-    return report
 
 
 def _bring_to_agreement(
@@ -172,7 +208,8 @@ def _bring_to_agreement(
     progress: Progress,
 ) -> RecoveryReport:
     path = record.path
-    report = RecoveryReport(str(path.absolute()), NOTHING_TO_DO, chunks_in_place=len(state.chunks))
+    report = RecoveryReport(str(path.absolute()), NOTHING_TO_DO)
+    report.count(record, in_place=state.chunks.entries)
     distrust = suspicion(record.journal)
     if state.is_closed and not distrust and _is_closed(path, state.chunks):
         report.reason = IS_INTERRUPTED if state.is_done else ""
@@ -181,11 +218,15 @@ def _bring_to_agreement(
     if not distrust:
         ledger_path = record.journal / LEDGER_NAME
         found = compare(path, record.journal, ledger_path, len(state.chunks), timeout_s)
-        report.reason = found.problem or _repair_in_place(record, ledger, state, found)
+        report.reason = (
+            found.problem
+            or _damage(path, state.chunks, found, progress)
+            or _repair_in_place(record, ledger, state, found)
+        )
         if not report.reason:
             report.how, report.reason = IN_PLACE, "it was not closed, but is sound"
-            report.chunks_put_back = len(found.absent)
-            report.chunks_in_place -= len(found.absent)
+            entries, is_absent = state.chunks.entries, state.chunks.marked(found.absent)
+            report.count(record, in_place=entries[~is_absent], put_back=entries[is_absent])
             return report
     require_room_for_rebuild(path.parent, record.journal, state.chunks)
     return _rebuild_and_swap(record, state, report, timeout_s, progress)
@@ -193,6 +234,17 @@ def _bring_to_agreement(
 
 def _is_closed(path: Path, chunks: ChunkTable) -> bool:
     return consistency_flags(path) == 0 and path.stat().st_size >= chunks.end
+
+
+def _damage(path: Path, chunks: ChunkTable, found: Inspection, progress: Progress) -> str:
+    """Read every chunk; say if any is not as it was written."""
+    # Those that were found elsewhere were read there, and may be overwritten where they had been.
+    is_moved = chunks.marked([number for number, _offset in found.moved])
+    try:
+        n_damaged = len(find_damaged(path, chunks.entries[~is_moved], progress))
+    except OSError as error:
+        raise storage_error("read", path, error) from error
+    return f"{n_damaged} chunks are not as they were written" if n_damaged else ""
 
 
 def _repair_in_place(
@@ -210,8 +262,8 @@ def _repair_in_place(
         # What is put back is written again, behind everything: its old bytes stay where they are,
         # so that this can be cut short and begun anew.
         rebuilt = write_chunks(record.path, record.path, record, ChunkTable([absent]))
-        if rebuilt.lost:
-            return rebuilt.lost[0]
+        if len(rebuilt.lost):
+            return f"{len(rebuilt.lost)} chunks not flushed are not as they were written"
         with writing(record.path) as h5_file:
             describe(h5_file, record, coverage, state.recoveries + 1)
     except (OSError, RuntimeError) as error:
@@ -242,11 +294,12 @@ def _rebuild_and_swap(
     new_ledger = record.journal / NEW_LEDGER_NAME
     Ledger.create(new_ledger, new_records(state, rebuilt)).close()
     require_agreement(target, record.journal, new_ledger, rebuilt, timeout_s)
-    manifest = decide(record.path, keeps_damaged=bool(rebuilt.lost))
+    report.how = REBUILT
+    report.count(record, in_place=NO_ENTRIES, rebuilt=rebuilt.chunks.entries)
+    report.lose(record, rebuilt.lost, RowReplay(record.journal, state.first_segment))
+    manifest = decide(record.path, keeps_damaged=bool(len(rebuilt.lost)))
     complete(record.path)
-    report.how, report.chunks_in_place = REBUILT, 0
-    report.chunks_rebuilt, report.uncertain = len(rebuilt.chunks), rebuilt.lost
-    if rebuilt.lost:
+    if len(rebuilt.lost):
         report.kept = str(record.path.with_name(manifest.damaged).absolute())
     return report
 
@@ -257,9 +310,8 @@ def require_agreement(
     """Raise unless a new file agrees with its ledger: it must not replace anything else."""
     found = compare(target, journal, ledger, len(rebuilt.chunks), timeout_s)
     if not found.agrees:
-        what = found.problem or f"{len(found.absent) + len(found.moved)} chunks are misplaced"
         raise StorageError(
-            f"the file rebuilt from {journal} is not as it should be: {what}",
+            f"the file rebuilt from {journal} is not as it should be: {found.disagreement}",
             code="storage_failed",
             hint="The damaged file was not changed. Look at the disk, then try again.",
             details={"file": str(target)},

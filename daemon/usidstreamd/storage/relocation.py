@@ -10,11 +10,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from .chunkbytes import Progress, no_progress
 from .comparison import COMPARE_TIMEOUT_S
 from .errors import StorageError, storage_error
 from .files import publish_new, sync_directory, sync_file
 from .ledger import LEDGER_NAME, Ledger, replay
-from .rebuild import Progress, no_progress, rebuild, require_room_for_rebuild
+from .rebuild import rebuild, require_room_for_rebuild
 from .record import OpenRecord
 from .recovery import REBUILT, RecoveryReport, new_records, require_agreement
 from .segments import RowReplay, segment_files
@@ -71,15 +72,16 @@ def recover_into(
     sync_directory(directory.absolute().parent)
     publish_new(target, moved.path)
     rows = RowReplay(moved.journal, state.first_segment)
-    return RecoveryReport(
+    report = RecoveryReport(
         str(moved.path.absolute()),
         REBUILT,
         reason=f"it was asked for in {directory}; nothing was changed where the scan was",
-        chunks_rebuilt=len(rebuilt.chunks),
-        blocks_to_replay=sum(1 for _block in rows),
-        uncertain=[*rebuilt.lost, *rows.faults],
         kept=str(record.path.absolute()),
     )
+    report.count(moved, rebuilt=rebuilt.chunks.entries)
+    report.lose(moved, rebuilt.lost, rows)
+    report.count_rows(rows)
+    return report
 
 
 def _copy(source: Path, target: Path) -> None:

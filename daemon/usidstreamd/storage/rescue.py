@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from .chunkbytes import Progress, no_progress
 from .errors import StorageError, damaged_error
 from .files import JOURNAL_SUFFIX, journal_dir
 from .finished import FinishedScans
-from .rebuild import Progress, no_progress
 from .record import OpenRecord, is_unfinished
 from .recovery import NOTHING_TO_DO, RecoveryReport, journal_lock, recover
 from .relocation import recover_into

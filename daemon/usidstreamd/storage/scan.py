@@ -19,13 +19,16 @@ import numpy.typing as npt
 from usidstream.checksum import crc32
 from usidstream.layout import ScanLayout
 
+from .chunkbytes import find_damaged
 from .chunktable import ChunkAddress
+from .comparison import compare
 from .coverage import Coverage, CoverageUpdate
 from .datasets import Payload
-from .errors import StorageError, SyncError, storage_error
+from .errors import StorageError, SyncError, damaged_error, half_way_error, storage_error
 from .files import remove, scan_file_name
 from .finished import FinishedResult, FinishedScans
 from .held import held_coverage
+from .inspection import inspect_indexes
 from .ledger import LEDGER_NAME, replay
 from .ledger_records import STATUS_INTERRUPTED
 from .live import LiveFile, ended_result
@@ -37,7 +40,7 @@ from .record import (
     remove_journal,
     suspicion,
 )
-from .recovery import NOTHING_TO_DO, RecoveryReport, journal_lock, recover
+from .recovery import NOTHING_TO_DO, RecoveryReport, journal_lock, reconcile
 from .scan_journal import ScanJournal
 from .segments import SEGMENT_TARGET_BYTES, RowReplay
 from .space import CHUNKS_KEEP_FREE_BYTES, prove_room
@@ -124,7 +127,7 @@ class OpenScan:
         with ExitStack() as undo:
             lock = undo.enter_context(ExitStack())
             lock.enter_context(journal_lock(record.journal))
-            _tell(recover(record.journal))
+            _tell(reconcile(record.journal))
             journal = ScanJournal(
                 record.journal, record.path, CHUNKS_KEEP_FREE_BYTES, segment_bytes
             )
@@ -207,6 +210,9 @@ class OpenScan:
         is interrupted: that is not remembered as ended and keeps its journal (template, ledger, and
         the row segments whose chunks are not complete), for its client may still come.
 
+        A file that does not have its chunks when it is closed is made anew and ended again; it is
+        never remembered as it is. An interrupted one is made anew when it is resumed.
+
         Parameters
         ----------
         status
@@ -219,25 +225,56 @@ class OpenScan:
         Raises
         ------
         StorageError
-            ``no_space``: it can be asked again. ``storage_failed``: only after recovery.
+            ``no_space``: it can be asked again. Others: it has not ended, and goes on where it is
+            when it is resumed.
         """
         if self._result is None:
-            self._result = self._finalise_file(status, attrs, ended)
+            self._result = self._end_file(status, attrs, ended)
         self._lock.close()
         if status != STATUS_INTERRUPTED:
             conclude(self.record, self._result, finished)
         return self._result
 
+    def _end_file(self, status: str, attrs: Mapping[str, Any], ended: datetime) -> FinishedResult:
+        result, disagreement = self._finalise_file(status, attrs, ended)
+        if disagreement and status != STATUS_INTERRUPTED:
+            self._make_anew(disagreement)
+            result, disagreement = self._finalise_file(status, attrs, ended)
+        if disagreement:
+            error = _not_as_written(self.record.path, disagreement)
+            self._distrust_from_now(error)
+            raise error
+        return result
+
     def _finalise_file(
         self, status: str, attrs: Mapping[str, Any], ended: datetime
-    ) -> FinishedResult:
+    ) -> tuple[FinishedResult, str]:
+        """Finalise and close the file; return also what of its chunk index the ledger denies."""
         chunks = replay(self.record.journal / LEDGER_NAME).chunks
         try:
-            return self._live.finalise(status, attrs, ended, chunks)
+            result = self._live.finalise(status, attrs, ended, chunks)
         except StorageError as error:
             if not self._live.is_open:
                 self._distrust_from_now(error)
             raise
+        return result, inspect_indexes(self.record.path, self.record, chunks).disagreement
+
+    def _make_anew(self, disagreement: str) -> None:
+        record = self.record
+        error = _not_as_written(record.path, disagreement)
+        log.error("scan %s: %s; it is made anew", record.scan_id, error.message)
+        self._distrust_from_now(error)
+        try:
+            report = reconcile(record.journal)
+        except StorageError as failure:
+            if failure.code != "no_space":
+                raise
+            raise half_way_error("make anew", record.path, failure) from failure
+        _tell(report)
+        if report.chunks_damaged:  # the journal may have their rows: a resumed scan places them
+            raise error
+        self._live = LiveFile.resume(record.path, record.layout, record.scan_id)
+        self._distrust = None
 
     def close(self) -> None:
         """Close the file so that the scan can be resumed.
@@ -261,6 +298,10 @@ class OpenScan:
         mark_suspect(self.record.journal, error.message)
 
 
+def _not_as_written(path: Path, disagreement: str) -> StorageError:
+    return damaged_error(path, f"was closed, but is not what was written: {disagreement}")
+
+
 def _tell(report: RecoveryReport) -> None:
     """Let the operator know what a recovery has done, and what it could not vouch for."""
     if report.how != NOTHING_TO_DO:
@@ -282,7 +323,8 @@ def _journal_of_new(record: OpenRecord, live: LiveFile, segment_bytes: int) -> S
 def ended_before(record: OpenRecord, finished: FinishedScans) -> FinishedResult | None:
     """Return the result of a scan that has ended though its journal, or some of it, still stands.
 
-    ``None`` where it goes on, as an interrupted one may, or its file has to be recovered first.
+    ``None`` where it goes on, as an interrupted one may, or its file has to be recovered first, and
+    be ended again.
 
     Raises
     ------
@@ -294,7 +336,12 @@ def ended_before(record: OpenRecord, finished: FinishedScans) -> FinishedResult 
         return remembered
     if not record.path.exists() or consistency_flags(record.path) != 0:
         return None
-    if suspicion(record.journal) or replay(record.journal / LEDGER_NAME).decision is None:
+    state = replay(record.journal / LEDGER_NAME)
+    if suspicion(record.journal) or state.decision is None:
+        return None
+    # It looks final, but nobody has lived to compare it, or to see its last sync succeed.
+    found = compare(record.path, record.journal, record.journal / LEDGER_NAME, len(state.chunks))
+    if not found.agrees or len(find_damaged(record.path, state.chunks.entries)):
         return None
     return ended_result(record.path, record.layout, record.scan_id)
 

@@ -59,6 +59,6 @@ def require_closed(path: Path) -> None:
             path,
             f"was not closed by its writer (flags {flags}): the daemon was killed, or another "
             "one is writing it.",
-            "Nothing was changed. Keep the file and its journal directory, and send the scan "
-            "again under a new id.",
+            "Nothing was changed. If no daemon has it open, put it right: "
+            f"usidstreamd recover {path.name}",
         )
