@@ -8,9 +8,12 @@ takes care instead of ``recover``; what it does is recorded too, and cut by a se
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import shutil
 import signal
+import subprocess
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,12 +21,13 @@ from pathlib import Path
 
 import pytest
 
-from support.disk_model import Disk, after_power_cut, everything, read_image, write_image
+from support.daemon import SCRIPTS as SCRIPTS_FOLDER
+from support.disk_model import Disk, Image, after_power_cut, everything, read_image, write_image
 from support.image_judge import Verdict, judge, judge_by_daemon
 from support.journalled import damage_index
 from support.outcome_table import OutcomeTable
 from support.recorded_scan import Promise, Recording, Script, record
-from support.recording import Kind, Operation
+from support.recording import Kind, Operation, environment, read_log
 from usidstreamd.storage.superblock import consistency_flags
 
 SCRIPTS = {
@@ -42,9 +46,11 @@ DEFAULT_IMAGES = 15
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    images = metafunc.config.getoption("--images", DEFAULT_IMAGES)
     if "number" in metafunc.fixturenames:
-        images = metafunc.config.getoption("--images", DEFAULT_IMAGES)
         metafunc.parametrize("number", range(-(-images // len(SCRIPTS))))
+    if "cut_number" in metafunc.fixturenames:
+        metafunc.parametrize("cut_number", range(1 + images // (10 * len(SCRIPTS))))
 
 
 @pytest.fixture(scope="module", params=SCRIPTS)
@@ -60,6 +66,46 @@ class Recorded:
 
     recording: Recording
     folder: Path
+
+
+@dataclass(frozen=True)
+class RecordedRecovery:
+    """What ``recover`` did to a scan that died in the middle, and what it had to keep.
+
+    Parameters
+    ----------
+    before, inodes
+        What the disk held.
+    promise
+    operations
+    """
+
+    before: Image
+    inodes: dict[str, int]
+    promise: Promise
+    operations: list[Operation]
+
+
+@pytest.fixture(scope="module", params=["in place", "rebuilt"])
+def recovery(request: pytest.FixtureRequest, scan: Recorded) -> RecordedRecovery:
+    folder = scan.folder / request.param.replace(" ", "-")
+    promises = scan.recording.promises
+    promise = promises[len(promises) * 2 // 3]
+    cut = _reaching(scan.recording.operations, promise.log_bytes)
+    write_image(everything(Disk().take_all(scan.recording.operations[:cut])), folder)
+    assert request.param == "in place" or _damage_index(folder)
+    before, inodes = read_image(folder)
+    log = folder.with_suffix(".log")
+    done = subprocess.run(
+        [SCRIPTS_FOLDER / "usidstreamd", "recover", folder, "--json"],
+        env=os.environ | environment(folder, log),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert [report["how"] for report in json.loads(done.stdout)] == [request.param]
+    return RecordedRecovery(before, inodes, promise, read_log(log))
 
 
 @dataclass(frozen=True)
@@ -150,6 +196,25 @@ def test_an_image_keeps_the_promise(
         error.add_note(f"{log} cut behind operation {trial.cut}, seed {trial.seed!r}: {promise}")
         raise
     shutil.rmtree(directory)
+
+
+@pytest.mark.timeout(300)
+def test_a_recovery_that_is_cut_is_done_again(
+    scan: Recorded,
+    recovery: RecordedRecovery,
+    cut_number: int,
+    counts: Counter[str],
+    tmp_path: Path,
+) -> None:
+    chance = random.Random(cut_number)
+    # Late more often than early: that is where a new file takes the place of the old.
+    n = len(recovery.operations)
+    cut = chance.choice([chance.randint(0, n), chance.randint(max(0, n - 40), n)])
+    disk = Disk(recovery.before, recovery.inodes).take_all(recovery.operations[:cut])
+    write_image(after_power_cut(disk, cut_number), tmp_path / "data")
+    verdict = judge(tmp_path / "data", scan.recording.script, recovery.promise)
+    _count(counts, replace(verdict, outcome=f"recovery cut: {verdict.outcome}"))
+    shutil.rmtree(tmp_path / "data")
 
 
 def _damage_index(directory: Path) -> bool:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from support.daemon import Daemon
 from support.journalled import files_of
 from support.rawpeer import RawPeer
-from support.recorded_scan import N_COLS, SCAN_ID, Promise, Rows, Script, open_scan, values
+from support.recorded_scan import SCAN_ID, Promise, Rows, Script, open_scan, values
 from support.recording import Operation, environment, read_log
 from usidstream import wire
 from usidstreamd.storage import (
@@ -154,10 +154,13 @@ def _judge_claims(number: int, data: npt.NDArray[Any], group: Any) -> None:
 def _put_journalled_rows(data: npt.NDArray[Any], number: int, record: OpenRecord) -> None:
     state = replay(record.journal / LEDGER_NAME)
     for block in RowReplay(record.journal, state.first_segment):
-        if block.main == number:
-            assert block.numbers is not None
+        if block.main != number:
+            continue
+        rows: npt.ArrayLike = range(block.row, block.row + block.rows)
+        if block.numbers is not None:
             rows = np.frombuffer(block.numbers, "<u8")
-            data[rows] = np.frombuffer(block.data, "<f4").reshape(-1, N_COLS)
+        elements = np.frombuffer(block.data, "<f4").reshape(block.rows, block.cols)
+        data[rows, block.col : block.col + block.cols] = elements
 
 
 def _judge_finished(file: Path, script: Script, promise: Promise) -> int:
