@@ -14,6 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from . import Scan, connect, wire
+from .client import Drained
+from .client import drain as drain_spools
 from .console import EXIT_FAULT, run_app
 from .errors import DeliveryError, LayoutError
 from .feeds import Summary, load_feed
@@ -106,6 +108,12 @@ def simulate(
             callback=_check_scan_id,
         ),
     ] = None,
+    spool_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where what the daemon does not take waits, so that nothing stops."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send a simulated scan to a daemon."""
@@ -113,7 +121,7 @@ def simulate(
     faults = [_parse_fault(text) for text in fault or ()]
     name = file or Path(preset_or_layout).stem
     summary = None
-    with connect(to) as client:
+    with connect(to, spool_dir=spool_dir) as client:
         scan = client.open_scan(feed.layout, file=name, scan_id=scan_id)
         with (
             _sending(scan, quiet=as_json),
@@ -153,6 +161,50 @@ def replay(
             with show_progress(source.stem, "elements", quiet=as_json) as advance:
                 recording.send(scan, progress=advance)
     _print_result(scan, as_json=as_json, notes=recording.notes)
+
+
+@app.command()
+def drain(
+    spool_dir: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SPOOL_DIR", help="As given to connect().", exists=True, file_okay=False
+        ),
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENDPOINT",
+            help="The daemon; the one that each scan was opened at.",
+            callback=lambda value: value if value is None else _check_endpoint(value),
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send what spools hold whose program does not come back; finish scans that are complete."""
+    faults = 0
+    for drained in drain_spools(spool_dir, to):
+        faults += drained.error is not None
+        print(json.dumps(_plain_drained(drained)) if as_json else _drained_line(drained))
+    if faults:
+        raise typer.Exit(EXIT_FAULT)
+
+
+def _plain_drained(drained: Drained) -> dict[str, Any]:
+    return {
+        "spool": str(drained.folder),
+        "scan_id": drained.scan_id,
+        "file": drained.file,
+        "status": drained.status,
+        "blocks": drained.blocks,
+        "error": None if drained.error is None else str(drained.error),
+    }
+
+
+def _drained_line(drained: Drained) -> str:
+    if drained.error is not None:
+        return f"{drained.folder}: {drained.error}"
+    return f"{drained.status}: {drained.file} ({drained.blocks} blocks sent)"
 
 
 @app.command()

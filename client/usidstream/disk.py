@@ -6,6 +6,7 @@ tell whom, is for others to know.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,10 @@ from .framing import Buffer
 
 MAX_BUFFERS_COUNT = 1000
 """Buffers of one ``writev``; POSIX systems take 1024."""
+
+
+# EFBIG stands for a quota by RLIMIT_FSIZE or a file system's largest file.
+NO_SPACE_NUMBERS = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 def sync_data(fd: int) -> None:

@@ -169,6 +169,25 @@ ERRORS: Mapping[str, ErrorSpec] = MappingProxyType(
         "bad_source": ErrorSpec(
             "A file cannot be replayed.", "The message says what is wrong with it."
         ),
+        "spool_full": ErrorSpec(
+            "The client's spool is full, or its disk is, and so is memory.",
+            "Free space or raise spool_limit_mb; what was taken is kept, and the call can be made "
+            "again.",
+            True,
+        ),
+        "spool_busy": ErrorSpec(
+            "Another client has the scan's spool.",
+            "Close that one, or give each client a spool_dir of its own.",
+            True,
+        ),
+        "spool_damaged": ErrorSpec(
+            "A part of the spool cannot be read back.",
+            "What is whole is sent; write again what the scan's result names as missing.",
+        ),
+        "spool_failed": ErrorSpec(
+            "The spool's directory cannot be read or written.",
+            "Check the disk and the permissions; what the spool holds already stays there.",
+        ),
         "closed": ErrorSpec("The client is closed.", "Connect again.", fatal=True),
         "delivery_failed": ErrorSpec(
             "The client's own delivery stopped.", "Open the scan again with its id.", fatal=True
@@ -258,15 +277,21 @@ class DeliveryError(UsidstreamError, ConnectionError):
 class DeliveryTimeoutError(DeliveryError, TimeoutError):
     """A call waited longer than it was allowed to; what it was given was not taken."""
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message, code="timeout", hint=hint)
+    def __init__(self, message: str, *, hint: str = "", code: str = "timeout") -> None:
+        super().__init__(message, code=code, hint=hint)
 
 
 _BLOCK_CODES = frozenset(
-    {"bad_shape", "bad_dtype", "out_of_bounds", "bad_checksum", "already_covered", "unknown_main"}
+    {
+        *("bad_shape", "bad_dtype", "out_of_bounds", "bad_checksum", "already_covered"),
+        *("unknown_main", "spool_damaged"),
+    }
 )
 _DELIVERY_CODES = frozenset(
-    {"superseded", "storage_failed", "shutting_down", "closed", "delivery_failed", "no_space"}
+    {
+        *("superseded", "storage_failed", "shutting_down", "closed", "delivery_failed"),
+        *("no_space", "spool_full", "spool_busy", "spool_failed"),
+    }
 )
 
 

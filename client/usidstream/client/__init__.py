@@ -1,11 +1,13 @@
 """The instrument's client: blocking, over a real socket with a thread of its own.
 
 ``client`` and ``scan`` are what a program sees, ``channel`` what stands between its calls and the
-I/O thread, ``io_thread`` owns the socket that ``transport`` makes.
+I/O thread, ``io_thread`` owns the socket that ``transport`` makes, ``spooler`` the spool's files.
 """
 
 from .client import Client, connect
+from .draining import Drained, drain
 from .result import ScanResult
 from .scan import Scan
+from .spooler import Spooled
 
-__all__ = ["Client", "Scan", "ScanResult", "connect"]
+__all__ = ["Client", "Drained", "Scan", "ScanResult", "Spooled", "connect", "drain"]

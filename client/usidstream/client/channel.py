@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ from ..delivery import (
 from ..errors import DeliveryTimeoutError, UsidstreamError, error_for
 from .mains import Mains
 from .options import Options, Waker, fresh
+from .spooler import Spooler
 
 PIECE_BYTES = 1 << 20
 """Large blocks travel in pieces of about this size, each with a buffer of its own, so that memory
@@ -70,6 +72,7 @@ class Channel:
         self.closing: UsidstreamError | None = None
         self.corrupt = 0
         self.lingering = False
+        self.spooler: Spooler | None = None
         self._waker = waker
         self._waiters = 0
         self._is_failure_told = False
@@ -79,7 +82,8 @@ class Channel:
         opened = self.delivery.opened
         if opened is not None and opened.resumed:
             self.held = read_coverage(opened)
-            self.delivery.again = True
+        # Without an answer only the spool knows the scan, and the daemon may hold anything of it.
+        self.delivery.again = opened is None or opened.resumed
 
     def lane(self, names: tuple[str, ...]) -> Lane:
         """Return the lane for these mains."""
@@ -97,6 +101,10 @@ class Channel:
     def check(self) -> None:
         """Raise what ended the scan, or an error about an earlier block, each of these once."""
         self.check_alive()
+        self.check_refused()
+
+    def check_refused(self) -> None:
+        """Raise an error about an earlier block, each once."""
         error = self.delivery.take_error()
         if error is not None:
             raise error
@@ -183,7 +191,7 @@ class Channel:
         self.delivery.reserved_bytes -= lane.nbytes
         for payload in payloads:
             self.delivery.add_block(payload)
-        self._waker.posted()
+        self.post()
 
     def seal_all(self, main: str = "", but: Lane | None = None) -> None:
         """Hand every open block to delivery, or those that hold rows of one main, but for one."""
@@ -197,15 +205,23 @@ class Channel:
         with self._set_aside(nbytes, "the attributes were not taken"):
             pass
         self.delivery.annotate(attrs, nbytes)
-        self._waker.posted()
+        self.post()
 
     def let_go(self) -> None:
-        """Forget all that is held, and take nothing more."""
+        """Forget all that is held, but for what a spool keeps, and take nothing more."""
         scan = self.delivery.scan
         self.closing = error_for("closed", f"this client has let go of scan {scan}")
+        if self.spooler is not None:
+            self.seal_all()
         self.discard()
-        self.delivery.kept.clear()
+        self.delivery.let_go()
         self._after_event()
+
+    def close_spool(self) -> None:
+        """When the scan has ended, or was let go: wait until its spool is gone, or keeps all."""
+        trouble = self.spooler.join() if self.spooler is not None else ""
+        if trouble:
+            warnings.warn(f"scan {self.delivery.scan}: {trouble}", stacklevel=3)
 
     def discard(self) -> None:
         """Let every open block go."""
@@ -329,7 +345,7 @@ class Channel:
         room.nbytes -= nbytes
         self.delivery.reserved_bytes -= nbytes
         self.delivery.add_block(payload)
-        self._waker.posted()
+        self.post()
 
     # ------------------------------------------------------------ waiting
 
@@ -337,7 +353,7 @@ class Channel:
         """Wait until so much may be held."""
         self.seal_all()
         self.delivery.want_durable()
-        self._waker.posted()
+        self.post()
         self.wait(
             lambda: self.delivery.has_room(nbytes),
             self.options.write_timeout_s,
@@ -385,10 +401,22 @@ class Channel:
                 if extend and extend() != mark:
                     mark, deadline = extend(), min(now + timeout_s, started + longest_s)
                 if now >= deadline:
-                    raise DeliveryTimeoutError(f"{failure} ({self.situation()})")
+                    raise self._late(failure)
                 self.changed.wait(min(deadline - now, WAIT_SLICE_S))
         finally:
             self._waiters -= 1
+
+    def _late(self, failure: str) -> DeliveryTimeoutError:
+        """Make the error of a wait that took too long; a spool says what becomes of the rest."""
+        message = f"{failure} ({self.situation()})"
+        if self.spooler is None:
+            return DeliveryTimeoutError(message)
+        trouble = self.spooler.trouble
+        if trouble is not None:
+            return DeliveryTimeoutError(
+                f"{message}; {trouble.message}", hint=trouble.hint, code=trouble.code
+            )
+        return DeliveryTimeoutError(message, hint=self.spooler.hint)
 
     def situation(self) -> str:
         """Say where delivery stands, for time-out messages."""
@@ -396,6 +424,8 @@ class Channel:
         words = [f"scan {delivery.scan} {delivery.state.name.lower()}"]
         if delivery.held_bytes:
             words.append(f"{delivery.held_bytes} bytes wait to become durable")
+        if self.spooler is not None and self.spooler.spooled.blocks:
+            words.append(f"{self.spooler.spooled.blocks} blocks are in {self.spooler.path}")
         trouble = self._waker.trouble()
         words += [f"no connection: {trouble}"] if trouble else []
         words += [f"the daemon says: {delivery.notice}"] if delivery.notice else []
@@ -406,8 +436,16 @@ class Channel:
         return self.delivery.progress, self._waker.heard()
 
     def post(self) -> None:
-        """Tell the I/O thread that there is something to send."""
+        """Tell those who carry blocks on that there is something to do."""
         self._waker.posted()
+        if self.spooler is not None:
+            self.spooler.wake()
+
+    def moved(self) -> None:
+        """The spool has taken or given something."""
+        self._waker.posted()
+        if self._waiters:
+            self.changed.notify_all()
 
     # ------------------------------------------------------------ from the I/O thread
 
@@ -430,6 +468,8 @@ class Channel:
         """The connection is gone."""
         with self.lock:
             self.delivery.link_down()
+            if self.spooler is not None:
+                self.spooler.wake()
 
     def due_at(self) -> float | None:
         """Return when delivery has something to do."""
@@ -480,7 +520,9 @@ class Channel:
     def undelivered(self) -> int:
         """Return how many bytes were taken that are not durable, and still can become so."""
         with self.lock:
-            return self.delivery.held_bytes
+            delivery = self.delivery
+            is_spooled = delivery.spool is not None and not delivery.spool.idle
+            return delivery.held_bytes + is_spooled
 
     def untold(self) -> list[str]:
         """Say what no call has told the program: what was refused, or is not durable."""
@@ -491,12 +533,17 @@ class Channel:
                 told.append(str(error))
             if delivery.held_bytes:
                 told.append(f"{delivery.held_bytes} bytes of scan {delivery.scan} not durable")
+            if self.spooler is not None and self.spooler.spooled.blocks:
+                told.append(f"{self.spooler.spooled.blocks} of its blocks in {self.spooler.path}")
             return told
 
     def abandon(self, error: UsidstreamError) -> None:
         """In a forked child: forget whoever held the lock, and make every call raise."""
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
+        if self.spooler is not None:
+            self.spooler.folder.abandon()
+            self.spooler = self.delivery.spool = None
         self.fail(error)
 
     def _after_event(self) -> None:
@@ -506,7 +553,11 @@ class Channel:
             for lane in self.lanes.values():
                 lane.pause()
         if delivery.failure is not None or delivery.ended:
+            if self.spooler is not None and not delivery.ended:
+                self.seal_all()
             self.discard()
+        if self.spooler is not None:
+            self.spooler.wake()
         if self._waiters:
             self.changed.notify_all()
 

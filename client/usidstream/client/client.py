@@ -9,13 +9,16 @@ import secrets
 import time
 import warnings
 import weakref
+from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from .. import wire
-from ..delivery import RETAIN_LIMIT_BYTES, Delivery
+from ..delivery import RETAIN_LIMIT_BYTES, SPOOL_LIMIT_MB, Delivery
 from ..errors import DeliveryTimeoutError, error_for
 from ..layout import ScanLayout
 from .channel import Channel
@@ -24,6 +27,9 @@ from .io_thread import IoThread
 from .mains import Mains, choose_shuffle
 from .options import Options
 from .scan import Scan
+from .spool_files import SpooledScan
+from .spooler import SAVE_TIMEOUT_S
+from .spooling import SpoolPlace, spools
 
 T = TypeVar("T")
 
@@ -40,6 +46,8 @@ def connect(
     write_timeout_s: float = 60.0,
     retain_limit_bytes: int = RETAIN_LIMIT_BYTES,
     linger_s: float = 0.02,
+    spool_dir: str | Path | None = None,
+    spool_limit_mb: float = SPOOL_LIMIT_MB,
 ) -> Client:
     """Connect to a daemon.
 
@@ -56,13 +64,36 @@ def connect(
         How much may be held that is not durable yet.
     linger_s
         How long single pixels may wait for others to travel with.
+    spool_dir
+        A directory on this machine's disk. Writes go on while the daemon is slow or away: what
+        memory does not hold waits there, one folder a scan, and is sent in order when the daemon
+        takes it, also by a later process that opens the scan by its id with the same directory.
+        Such a process needs no daemon to answer for a scan that was opened before.
+    spool_limit_mb
+        How much of the disk one scan may take, in 1e6 bytes.
 
     Raises
     ------
     DeliveryError
         No daemon answers there, or it speaks another protocol.
+
+    Examples
+    --------
+    >>> with connect("tcp://127.0.0.1:5755", spool_dir="spool") as client:  # doctest: +SKIP
+    ...     with client.open_scan(layout, scan_id=scan_id) as scan:
+    ...         for row, spectrum in enumerate(instrument):
+    ...             scan.write(row, spectrum)
+    ...         print(scan.spooled.blocks, "blocks wait on the disk")
     """
-    return Client(endpoint, Options(timeout_s, write_timeout_s, retain_limit_bytes, linger_s))
+    options = Options(
+        timeout_s,
+        write_timeout_s,
+        retain_limit_bytes,
+        linger_s,
+        None if spool_dir is None else Path(spool_dir),
+        spool_limit_mb,
+    )
+    return Client(endpoint, options)
 
 
 class Client:
@@ -77,10 +108,17 @@ class Client:
         weakref.finalize(self, self._io.close, EXIT_LINGER_S).atexit = False
         try:
             self._wait(self._io.welcome, f"no daemon answered at {endpoint}")
+        except DeliveryTimeoutError:
+            if options.spool_dir is None or not spools(options.spool_dir):
+                self._end_unopened()
+                raise
         except BaseException:
-            self._io.close(0.0)
-            self._io.join(CLOSE_GRACE_S)
+            self._end_unopened()
             raise
+
+    def _end_unopened(self) -> None:
+        self._io.close(0.0)
+        self._io.join(CLOSE_GRACE_S)
 
     def open_scan(
         self,
@@ -110,7 +148,8 @@ class Client:
         BlockError
             The sample does not fit its main.
         UsidstreamError
-            The daemon refused it; the code and the hint say why.
+            The daemon refused it; the code and the hint say why. Or the scan's spool cannot be
+            used: ``spool_busy``, ``spool_failed``, ``spool_damaged``.
         """
         if not isinstance(file, str):
             raise error_for("bad_name", f"file must be a str, not {type(file).__name__}")
@@ -121,22 +160,36 @@ class Client:
         mains = Mains.of(layout)
         shuffle = {} if sample is None else choose_shuffle(mains, sample)
         opening = wire.Open(scan=name, layout=packed, file=file, shuffle=shuffle, frames=frames)
-        channel = self._open(opening)
-        channel.mains = mains
-        if scan_id is not None:
-            channel.resume()
+        with self._spool_of(name) as place:
+            if place is not None:
+                place.check(layout)
+            channel = self._open(opening, place)
+            channel.mains = mains
+            if scan_id is not None:
+                channel.resume()
+            self._begin_spool(place, channel, SpooledScan(name, layout, file, self.endpoint))
         if channel.delivery.ended:
+            self._io.detach(channel)
+            channel.close_spool()
+            channel.check_refused()
             return EndedScan(channel, layout, self)
         return Scan(channel, layout, self)
 
     def join_scan(self, scan_id: str) -> Scan:
         """Help to fill a scan that another client opened; its layout is the scan's ``layout``."""
-        channel = self._open(wire.Join(scan=_check_scan_id(scan_id)))
-        opened = channel.delivery.opened
-        if opened is None:
-            raise error_for("scan_finished", f"scan {scan_id} has ended")
-        layout = ScanLayout.from_dict(wire.unpack_layout(opened.layout, opened.frames))
-        channel.mains = Mains.of(layout)
+        name = _check_scan_id(scan_id)
+        with self._spool_of(name) as place:
+            channel = self._open(wire.Join(scan=name), place)
+            opened = channel.delivery.opened
+            if opened is not None:
+                layout = ScanLayout.from_dict(wire.unpack_layout(opened.layout, opened.frames))
+            elif place is not None and place.scan is not None and not channel.delivery.ended:
+                layout = place.scan.layout
+            else:
+                raise error_for("scan_finished", f"scan {scan_id} has ended")
+            channel.mains = Mains.of(layout)
+            told = SpooledScan(name, layout, "", self.endpoint, role="joiner")
+            self._begin_spool(place, channel, told)
         return Scan(channel, layout, self)
 
     def status(self) -> dict[str, Any]:
@@ -157,7 +210,8 @@ class Client:
 
     def _close(self, linger_s: float) -> None:
         self._io.close(linger_s)
-        self._io.join(linger_s + CLOSE_GRACE_S)
+        grace_s = CLOSE_GRACE_S if self._options.spool_dir is None else SAVE_TIMEOUT_S
+        self._io.join(linger_s + grace_s)
         untold, self._io.untold = self._io.untold, []
         if untold:
             raise DeliveryTimeoutError(
@@ -195,25 +249,56 @@ class Client:
 
     # ------------------------------------------------------------ asking and waiting
 
-    def _open(self, opening: wire.Open | wire.Join) -> Channel:
+    @contextmanager
+    def _spool_of(self, scan_id: str) -> Iterator[SpoolPlace | None]:
+        """Hold a scan's spool while the scan is being opened."""
+        if self._options.spool_dir is None:
+            yield None
+            return
+        self._io.supersede(scan_id)
+        place = SpoolPlace(self._options.spool_dir, scan_id)
+        try:
+            yield place
+        except BaseException:
+            place.give_back()
+            raise
+
+    def _begin_spool(self, place: SpoolPlace | None, channel: Channel, scan: SpooledScan) -> None:
+        try:
+            if place is not None:
+                place.begin(channel, scan, self._options)
+        except BaseException:
+            self._io.detach(channel)
+            raise
+
+    def _open(self, opening: wire.Open | wire.Join, place: SpoolPlace | None) -> Channel:
         wire.encode(opening)  # raises here what has no message, such as a layout over the limit
         delivery = Delivery(opening, self._options.retain_limit_bytes)
         channel = Channel(delivery, self._io, self._options)
         self._io.attach(channel)
+        is_known = place is not None and place.scan is not None
         try:
             with channel.lock:
                 channel.wait(
-                    lambda: delivery.opened is not None or delivery.ended,
+                    lambda: (
+                        delivery.opened is not None
+                        or delivery.ended
+                        or (is_known and bool(self._io.trouble()))
+                    ),
                     self._options.timeout_s,
                     f"scan {opening.scan} was not opened within {self._options.timeout_s:g} s",
                 )
+        except DeliveryTimeoutError:
+            if not is_known:
+                self._io.detach(channel)
+                raise
         except BaseException:
             self._io.detach(channel)
             raise
         return channel
 
     def _check_layout_size(self, frames: list[wire.Frame]) -> None:
-        limit = self._io.welcome.result().limits.get("max_layout_bytes", wire.MAX_LAYOUT_BYTES)
+        limit = self._io.max_layout_bytes
         nbytes = sum(len(frame) for frame in frames)
         if nbytes > limit:
             raise error_for(

@@ -45,6 +45,7 @@ class IoThread:
         self.welcome: Future[wire.Welcome] = Future()
         self.failure: UsidstreamError | None = None
         self.untold: list[str] = []
+        self.max_layout_bytes = wire.MAX_LAYOUT_BYTES
         self.messages_heard = 0
         self._options = options
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -93,9 +94,16 @@ class IoThread:
             former = self._channels.get(scan)
             self._channels[scan] = channel
         if former is not None:
-            message = f"scan {scan} was opened again by this client"
-            former.fail(DeliveryError(message, code="superseded"))
+            _supersede(former)
         self.posted()
+
+    def supersede(self, scan: str) -> None:
+        """End a scan here that is about to be opened again, so that its spool is free."""
+        with self._lock:
+            former = self._channels.pop(scan, None)
+        if former is not None:
+            _supersede(former)
+            former.close_spool()
 
     def detach(self, channel: Channel, farewell: wire.Message | None = None) -> None:
         """Carry nothing more for a scan, after an optional last message."""
@@ -262,6 +270,7 @@ class IoThread:
         if self._link.state is not LinkState.GREETING:
             return
         self._link.welcomed(message, now)
+        self.max_layout_bytes = message.limits.get("max_layout_bytes", wire.MAX_LAYOUT_BYTES)
         with self._lock:
             self._questions.ask_again()
         if not self.welcome.done():
@@ -392,12 +401,19 @@ class IoThread:
             self._questions.end(reason)
         for channel in channels:
             channel.fail(reason)
+        for channel in channels:
+            channel.close_spool()
         if not self.welcome.done():
             self.welcome.set_exception(reason)
         if self._connection is not None:
             self._connection.close()
         self._bell.close()
         self._context.term()
+
+
+def _supersede(channel: Channel) -> None:
+    message = f"scan {channel.delivery.scan} was opened again by this client"
+    channel.fail(DeliveryError(message, code="superseded"))
 
 
 def _as_failure(error: BaseException) -> UsidstreamError:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
-from ..delivery import RETAIN_LIMIT_BYTES
+from ..delivery import RETAIN_LIMIT_BYTES, SPOOL_LIMIT_MB
 from ..errors import UsidstreamError, error_for
 
 
@@ -17,6 +18,8 @@ class Options:
     write_timeout_s: float = 60.0
     retain_limit_bytes: int = RETAIN_LIMIT_BYTES
     linger_s: float = 0.02
+    spool_dir: Path | None = None
+    spool_limit_mb: float = SPOOL_LIMIT_MB
 
 
 class Waker(Protocol):

@@ -29,6 +29,7 @@ from ..errors import (
 from ..layout import ScanLayout, check_attrs
 from .channel import Channel
 from .result import ScanResult, read_result
+from .spooler import Spooled
 
 FINISH_TIMEOUT_S = 3600.0
 """The longest that a finish waits for a daemon that is alive and writes, or waits for joiners."""
@@ -96,6 +97,13 @@ class Scan:
         return self._channel.skipped
 
     @property
+    def spooled(self) -> Spooled:
+        """What waits in the spool on this machine's disk: ``blocks``, and ``nbytes`` of files."""
+        with self._channel.lock:
+            spooler = self._channel.spooler
+            return Spooled() if spooler is None else spooler.spooled
+
+    @property
     def durable(self) -> int:
         """The number of positions that are durable in every main, as last told."""
         delivery = self._channel.delivery
@@ -106,8 +114,13 @@ class Scan:
 
     @property
     def retained_bytes(self) -> int:
-        """What this client keeps until it is durable; near 0 after `wait_durable`."""
+        """What this client keeps in memory until it is durable; near 0 after `wait_durable`."""
         return self._channel.delivery.held_bytes
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the daemon has told how the scan, or this client's part in it, ended."""
+        return self._channel.delivery.ended
 
     @property
     def result(self) -> ScanResult:
@@ -339,7 +352,8 @@ class Scan:
         ScanError
             ``joiners_busy``: joined clients did not leave in time; call again.
         DeliveryTimeoutError
-            No result came in time; call again, or resume the scan by its id.
+            No result came in time; call again, or resume the scan by its id. What is in a spool
+            stays there: it is sent when the scan is resumed with it, or by ``usidstream drain``.
         """
         return self._end(Goal.FINISH, _plain(attrs or {}), timeout_s)
 
@@ -359,6 +373,7 @@ class Scan:
                 channel.discard()
                 self._pursue(Goal.ABORT, channel.options.timeout_s, reason=str(reason))
         self._desk.detach(channel)
+        channel.close_spool()
         return self.result
 
     def _let_arrive(self) -> None:
@@ -375,9 +390,9 @@ class Scan:
             )
 
     def detach(self) -> None:
-        """Let go of the scan, without waiting: what is not durable yet may be lost.
+        """Let go of the scan, without waiting for the daemon: what is not durable may be lost.
 
-        It can be resumed by its id, by any client.
+        With a ``spool_dir`` all of it is kept there. The scan can be resumed by its id.
         """
         channel = self._channel
         farewell = None
@@ -388,6 +403,7 @@ class Scan:
                     farewell = channel.delivery.farewell()
                 channel.let_go()
         self._desk.detach(channel, farewell)
+        channel.close_spool()
 
     def _end(self, goal: Goal, attrs: Mapping[str, Any], timeout_s: float | None) -> ScanResult:
         channel = self._channel
@@ -397,10 +413,10 @@ class Scan:
                 channel.check()
                 channel.seal_all()
                 self._pursue(goal, timeout_s, attrs=attrs)
-            refused = delivery.take_error()
         self._desk.detach(channel)
-        if refused is not None:
-            raise refused
+        channel.close_spool()
+        with channel.lock:
+            channel.check_refused()
         return self.result
 
     def _pursue(

@@ -1,7 +1,8 @@
 """The sender's state, pure: no socket, no thread, no clock.
 
 `Delivery` is one scan's, `Link` the connection's, `Lane` gathers single pixels in blocks, `conform`
-checks a caller's data, `Coverage` and `Payload` are what they speak of.
+checks a caller's data, `Spool` says what is on the client's disk, `Coverage` and `Payload` are what
+they speak of.
 """
 
 from .conform import MainShape
@@ -10,15 +11,20 @@ from .lane import DIRECT_ROW_BYTES, Lane
 from .link import Link, LinkState, Step
 from .payload import Payload, as_bytes, scattered
 from .refusal import read_coverage, to_exception
+from .retention import Entry, Segment
 from .sample import prefers_shuffle
+from .spool import SPOOL_LIMIT_MB, Spool
+from .spooled import SpooledForm
 from .state import RETAIN_LIMIT_BYTES, Delivery, Outbound
 from .states import Goal, State
 
 __all__ = [
     "DIRECT_ROW_BYTES",
     "RETAIN_LIMIT_BYTES",
+    "SPOOL_LIMIT_MB",
     "Coverage",
     "Delivery",
+    "Entry",
     "Goal",
     "Lane",
     "Link",
@@ -27,6 +33,9 @@ __all__ = [
     "Outbound",
     "Payload",
     "Rows",
+    "Segment",
+    "Spool",
+    "SpooledForm",
     "State",
     "Step",
     "as_bytes",

@@ -17,6 +17,42 @@ from .payload import Payload
 
 
 @dataclass(slots=True, eq=False)
+class Segment:
+    """A run of blocks on the disk; see `spool`.
+
+    Parameters
+    ----------
+    number, serial
+        Its name, and its place among the others.
+    nbytes
+        What it takes on the disk.
+    last_ticket
+        Of the block at its end.
+    waiting, waiting_at
+        How many blocks at its end are on the disk alone, and where the first of them stands.
+    live
+        How many of its blocks are needed: those waiting, and those of entries in memory.
+    is_inherited
+        An earlier process wrote it.
+    is_damaged
+        Something in it could not be read.
+    """
+
+    number: int
+    serial: int
+    nbytes: int = 0
+    last_ticket: int = 0
+    waiting: int = 0
+    waiting_at: int = 0
+    live: int = 0
+    is_inherited: bool = False
+    is_damaged: bool = False
+
+    def __lt__(self, other: Segment) -> bool:
+        return (self.number, self.serial) < (other.number, other.serial)
+
+
+@dataclass(slots=True, eq=False)
 class Entry:
     """One place in the sequence: a block, or attributes.
 
@@ -37,6 +73,8 @@ class Entry:
         It has been on the wire, in this or an earlier session.
     retries
         How often it was refused for a reason that a retry can mend.
+    place
+        The segment on the disk that holds the content as well, if one does.
     """
 
     content: Payload | Mapping[str, Any] | None
@@ -46,6 +84,14 @@ class Entry:
     again: bool = False
     sent: bool = False
     retries: int = 0
+    place: Segment | None = None
+
+    def let_go(self) -> None:
+        """Forget the content; the disk need not keep it either."""
+        self.content = None
+        if self.place is not None:
+            self.place.live -= 1
+            self.place = None
 
 
 @dataclass
@@ -109,13 +155,22 @@ class Retention:
 
     def append(self, content: Payload | Mapping[str, Any], held: int, *, again: bool) -> Entry:
         """Hand in an entry."""
-        self._tickets += 1
-        nbytes = content.nbytes if isinstance(content, Payload) else 0
-        entry = Entry(content, nbytes, held, self._tickets, again=again)
-        self._append(entry)
+        entry = self.issue(content, held, again=again)
+        self.take_over(entry)
         return entry
 
-    def _append(self, entry: Entry) -> None:
+    def issue(self, content: Payload | Mapping[str, Any], held: int, *, again: bool) -> Entry:
+        """Return an entry with the next ticket, which is handed in later by `take_over`."""
+        self._tickets += 1
+        nbytes = content.nbytes if isinstance(content, Payload) else 0
+        return Entry(content, nbytes, held, self._tickets, again=again)
+
+    def skip_tickets(self, count: int) -> None:
+        """Leave out tickets, for entries that come from elsewhere."""
+        self._tickets += count
+
+    def take_over(self, entry: Entry) -> None:
+        """Put an entry at the end of the sequence."""
         self.entries.append(entry)
         self.held_bytes += entry.held
 
@@ -162,6 +217,7 @@ class Retention:
         self.first_seq += 1
         self._next -= 1
         self.held_bytes -= entry.held
+        entry.let_go()
         self._out_of_order = self._out_of_order and bool(self.entries)
 
     def go_back(self, seq: int) -> bool:
@@ -183,16 +239,19 @@ class Retention:
 
     def drop(self, entry: Entry) -> None:
         """Let the content of a refused entry go; its place in the sequence stays."""
-        entry.content = None
+        entry.let_go()
         self.held_bytes -= entry.held
         entry.held = 0
 
     def resubmit(self, entry: Entry, content: Payload, *, again: bool) -> None:
         """Hand in once more what a refused entry held, or a part, at the end of the sequence."""
+        place, entry.place = entry.place, None
         self.drop(entry)
         self._out_of_order = True
         nbytes, retries = content.nbytes, entry.retries + 1
-        self._append(Entry(content, nbytes, nbytes, entry.ticket, again, retries=retries))
+        again_entry = Entry(content, nbytes, nbytes, entry.ticket, again, retries=retries)
+        again_entry.place = place
+        self.take_over(again_entry)
 
     def restart(self, coverage: Mapping[str, Coverage], credit: int, max_bytes: int) -> None:
         """Begin a new connection: drop what is covered, renumber the rest.
@@ -202,9 +261,13 @@ class Retention:
         """
         kept: deque[Entry] = deque()
         for entry in self.entries:
-            if entry.content is not None and not _is_covered(entry, coverage):
-                entry.again = entry.again or entry.sent
-                kept.extend(_cut(entry, max_bytes))
+            if entry.content is None:
+                continue
+            if is_covered(entry, coverage):
+                entry.let_go()
+                continue
+            entry.again = entry.again or entry.sent
+            kept.extend(cut(entry, max_bytes))
         self.entries = kept
         self.held_bytes = sum(entry.held for entry in kept)
         self.first_seq, self._next, self._highest = 1, 0, 0
@@ -213,11 +276,18 @@ class Retention:
 
     def clear(self) -> None:
         """Let everything go."""
+        for entry in self.entries:
+            entry.let_go()
+        self.forget()
+
+    def forget(self) -> None:
+        """Hold nothing any more, whatever becomes of it."""
         self.entries.clear()
         self.first_seq, self._next, self.held_bytes = self._highest + 1, 0, 0
 
 
-def _is_covered(entry: Entry, coverage: Mapping[str, Coverage]) -> bool:
+def is_covered(entry: Entry, coverage: Mapping[str, Coverage]) -> bool:
+    """Tell whether the daemon has it already, and from this client."""
     content = entry.content
     if not isinstance(content, Payload) or not (entry.sent or entry.again):
         return False
@@ -225,7 +295,7 @@ def _is_covered(entry: Entry, coverage: Mapping[str, Coverage]) -> bool:
     return held is not None and content.held_by(held)
 
 
-def _cut(entry: Entry, max_bytes: int) -> Iterator[Entry]:
+def cut(entry: Entry, max_bytes: int) -> Iterator[Entry]:
     """Cut an entry that another daemon's smaller limit refuses."""
     content = entry.content
     if not isinstance(content, Payload) or content.nbytes <= max_bytes:
@@ -233,4 +303,7 @@ def _cut(entry: Entry, max_bytes: int) -> Iterator[Entry]:
         return
     for part in content.split(max_bytes):
         nbytes = part.nbytes
+        if entry.place is not None:
+            entry.place.live += 1
         yield replace(entry, content=part, nbytes=nbytes, held=nbytes)
+    entry.let_go()

@@ -13,9 +13,11 @@ from typing import Any
 
 from .. import wire
 from ..errors import BlockError, DeliveryError, UsidstreamError
+from .coverage import Coverage
 from .payload import Payload
 from .refusal import about_block, forgotten, read_coverage, rows_hit, to_exception
-from .retention import Entry, Retention
+from .retention import Entry, Retention, Segment, cut, is_covered
+from .spool import Spool
 from .states import GOAL_EVENTS, OPEN, TRANSITIONS, Event, Goal, State
 
 RETAIN_LIMIT_BYTES = 96 << 20
@@ -76,10 +78,13 @@ class Delivery:
         ``open`` or ``join``: what makes the daemon listen, on every connection.
     retain_limit_bytes
         What may be held until it is durable.
+    spool
+        Where what has no room in memory goes, if the caller gave one.
     """
 
     opening: wire.Open | wire.Join
     retain_limit_bytes: int = RETAIN_LIMIT_BYTES
+    spool: Spool | None = None
     state: State = State.DETACHED
     goal: Goal = Goal.STREAM
     opened: wire.Opened | None = None
@@ -99,6 +104,8 @@ class Delivery:
     """Of the caller's open blocks, which are not handed in yet."""
     max_block_bytes: int = wire.MAX_BLOCK_BYTES
     kept: Retention = field(default_factory=Retention)
+    coverage: Mapping[str, Coverage] = field(default_factory=dict)
+    """What the daemon held when it was last opened."""
     _outbox: deque[wire.Message] = field(default_factory=deque)
     _pending: deque[UsidstreamError] = field(default_factory=deque)
     _unnamed_errors: int = 0
@@ -123,8 +130,9 @@ class Delivery:
 
     @property
     def held_bytes(self) -> int:
-        """What counts against the limit."""
-        return self.kept.held_bytes + self.reserved_bytes
+        """What counts against the limit: what is in memory."""
+        pending = 0 if self.spool is None else self.spool.pending_bytes
+        return self.kept.held_bytes + self.reserved_bytes + pending
 
     @property
     def is_open(self) -> bool:
@@ -142,13 +150,26 @@ class Delivery:
         return self.failure is not None or bool(self._pending) or self._unnamed_errors > 0
 
     def has_room(self, nbytes: int) -> bool:
-        """Whether so much more may be held; anything may when nothing is."""
-        return not self.held_bytes or self.held_bytes + nbytes <= self.retain_limit_bytes
+        """Whether so much more may be held; anything may when nothing is.
+
+        With a spool, when nothing is on its way to the disk: what is in memory for sending need
+        not go before.
+        """
+        if self.held_bytes + nbytes <= self.retain_limit_bytes:
+            return True
+        in_the_way = self.held_bytes - (0 if self.spool is None else self.kept.held_bytes)
+        return not in_the_way
 
     def add_block(self, payload: Payload) -> None:
         """Hand in a block; the caller has made sure of room."""
         for part in payload.split(self.max_block_bytes):
-            self.kept.append(part, part.nbytes, again=self.again)
+            self._hand_in(part, part.nbytes, again=self.again)
+
+    def _hand_in(self, content: Payload | Mapping[str, Any], held: int, *, again: bool) -> None:
+        if self.spool is not None and self.spool.diverts(self.kept, held):
+            self.spool.append(self.kept.issue(content, held, again=again))
+        else:
+            self.kept.append(content, held, again=again)
 
     def annotation_nbytes(self, attrs: Mapping[str, Any]) -> int:
         """Return the bytes of a message with these attributes; raise if they have no message."""
@@ -157,7 +178,28 @@ class Delivery:
 
     def annotate(self, attrs: Mapping[str, Any], nbytes: int) -> None:
         """Hand in attributes; the caller has made sure of room."""
-        self.kept.append(attrs, nbytes, again=False)
+        self._hand_in(attrs, nbytes, again=False)
+
+    def take_back(self, content: Payload | Mapping[str, Any], ticket: int, place: Segment) -> int:
+        """Hand in what comes back from the disk.
+
+        Returns
+        -------
+        int
+            The rows that need not be sent, for the daemon holds them.
+        """
+        if not isinstance(content, Payload):
+            nbytes = self.annotation_nbytes(content)
+            self.kept.take_over(Entry(content, 0, nbytes, ticket, place=place))
+            return 0
+        nbytes, again = content.nbytes, self.again or place.is_inherited
+        entry = Entry(content, nbytes, nbytes, ticket, again, place=place)
+        if is_covered(entry, self.coverage):
+            entry.let_go()
+            return content.rows
+        for part in cut(entry, self.max_block_bytes):
+            self.kept.take_over(part)
+        return 0
 
     def want_durable(self) -> int:
         """Ask for everything handed in to become durable; return the ticket to wait for."""
@@ -167,7 +209,8 @@ class Delivery:
 
     def is_durable(self, ticket: int) -> bool:
         """Whether everything up to a ticket is."""
-        return self.kept.oldest_ticket > ticket
+        spooled = None if self.spool is None else self.spool.oldest_ticket
+        return self.kept.oldest_ticket > ticket and (spooled is None or spooled > ticket)
 
     def aim(self, goal: Goal, attrs: Mapping[str, Any] | None = None, reason: str = "") -> None:
         """Set the goal; `take` asks the daemon for it as soon as that is right."""
@@ -175,6 +218,8 @@ class Delivery:
         self.declined = None
         if goal is Goal.ABORT:
             self.kept.clear()
+            if self.spool is not None:
+                self.spool.clear()
         else:
             self.want_durable()
 
@@ -201,9 +246,15 @@ class Delivery:
         """End the delivery for good."""
         if self._move(Event.FAIL):
             self.failure = error
-            self.kept.clear()
+            self.let_go()
             self._outbox.clear()
             self.progress += 1
+
+    def let_go(self) -> None:
+        """Hold nothing any more; what has a spool is kept there."""
+        if self.spool is not None:
+            self.spool.strand(self.kept)
+        self.kept.clear()
 
     # ------------------------------------------------------------ from the link
 
@@ -301,8 +352,12 @@ class Delivery:
         if (self.state, GOAL_EVENTS.get(self.goal)) not in TRANSITIONS:
             return False
         if self.goal is Goal.FINISH:
-            return self.kept.all_received and not self._pending
-        return self.goal is Goal.ABORT or not self.kept.entries
+            return self.kept.all_received and self._nothing_spooled and not self._pending
+        return self.goal is Goal.ABORT or (not self.kept.entries and self._nothing_spooled)
+
+    @property
+    def _nothing_spooled(self) -> bool:
+        return self.spool is None or self.spool.idle
 
     def _ask_for_goal(self) -> wire.Message:
         self._move(GOAL_EVENTS[self.goal])
@@ -345,6 +400,7 @@ class Delivery:
         self._move(Event.OPENED)
         self.opened = self.opened or message
         self.durable_positions = message.positions
+        self.coverage = coverage
         self.kept.restart(coverage, message.credit, self.max_block_bytes)
         self._gone_back = (0, now)
         self._commit_at, self._quiet_since = now, now
@@ -406,7 +462,7 @@ class Delivery:
             self.goal, self.declined = Goal.STREAM, error
             self.progress += 1
         elif self.state is not State.DONE:
-            self._remember(error)
+            self.remember(error)
 
     def _on_not_opened(self, error: UsidstreamError, now: float) -> None:
         patient = error.code in _PATIENT_CODES or (self.opened is not None and error.retryable)
@@ -428,7 +484,7 @@ class Delivery:
             self.fail(error)
         elif not isinstance(payload, Payload):
             self.kept.drop(entry)
-            self._remember(error)
+            self.remember(error)
         elif error.retryable and entry.retries < MAX_BLOCK_RETRIES:
             # Nothing of a damaged block was stored, unless another copy of it was sent.
             again = entry.again or error.code != "bad_checksum"
@@ -445,9 +501,10 @@ class Delivery:
             if hit.any() and rest is not None:
                 self.kept.resubmit(entry, rest, again=entry.again)
                 refused = payload.only(hit)
-        self._remember(about_block(error, refused))
+        self.remember(about_block(error, refused))
 
-    def _remember(self, error: UsidstreamError) -> None:
+    def remember(self, error: UsidstreamError) -> None:
+        """Keep an error about an earlier block for the next call."""
         if len(self._pending) < MAX_PENDING_ERRORS:
             self._pending.append(error)
         else:

@@ -6,14 +6,11 @@ what a file means.
 
 from __future__ import annotations
 
-import errno
 import re
 from pathlib import Path
 
+from usidstream.disk import NO_SPACE_NUMBERS
 from usidstream.errors import UsidstreamError
-
-# EFBIG stands for a quota by RLIMIT_FSIZE or a file system's largest file.
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 class StorageError(UsidstreamError):
@@ -79,4 +76,4 @@ def is_no_space(error: Exception) -> bool:
     number = getattr(error, "errno", None)
     if number is None and (found := re.search(r"\berrno = (\d+)", str(error))):
         number = int(found[1])
-    return number in _NO_SPACE
+    return number in NO_SPACE_NUMBERS
