@@ -79,7 +79,7 @@ def test_a_new_process_cuts_the_torn_tail_and_goes_on_in_a_new_segment(tmp_path)
     assert replayed(tmp_path) == ([plain(block(1)), plain(block(2))], [])
 
 
-def test_damage_in_an_earlier_segment_is_told_and_hides_no_later_one(tmp_path):
+def test_damage_in_an_earlier_segment_is_told_and_hides_no_later_one(tmp_path, caplog):
     assert fill(tmp_path, [block(1), block(2)], [block(3)], target_bytes=1) == [1, 2]
     path = tmp_path / "rows-00000001"
     content = bytearray(path.read_bytes())
@@ -89,6 +89,7 @@ def test_damage_in_an_earlier_segment_is_told_and_hides_no_later_one(tmp_path):
     assert found == [plain(block(1)), plain(block(3))]
     assert len(faults) == 1
     assert "rows-00000001 is damaged" in faults[0]
+    assert faults[0] in caplog.text, "a daemon reads the rows once, and asks for no faults"
 
 
 def test_a_missing_or_foreign_segment_is_told(tmp_path):

@@ -123,7 +123,7 @@ def test_a_durable_chunk_that_the_disk_lost_is_told_as_an_error(killed, caplog):
     suspend(OpenScan.resume(killed))
     rebuilt, lost = caplog.records
     assert ("rebuilt" in rebuilt.message, lost.levelname) == (True, "ERROR")
-    assert "row 0" in lost.message
+    assert "rows 0 to 16, columns 0 to 4 were durable and are LOST" in lost.message
 
 
 def test_a_second_resume_after_a_clean_end_recovers_nothing(killed):

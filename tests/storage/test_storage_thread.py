@@ -1,4 +1,5 @@
 import errno
+import os
 import threading
 from pathlib import Path
 
@@ -45,6 +46,8 @@ from usidstreamd.storage import (
     template,
     thread,
 )
+from usidstreamd.storage.scan import OpenScan
+from usidstreamd.storage.scan_journal import ScanJournal
 
 LAYOUT = layout_of(main_of())
 PLANS = plans_for(LAYOUT)
@@ -623,3 +626,34 @@ def test_a_caller_that_never_stops_is_stopped(monkeypatch):
         queue.put(Commit(updates={}))
     with pytest.raises(RuntimeError, match="wait already"):
         queue.put(Commit(updates={}))
+
+
+def test_a_journal_that_nobody_could_take_over_is_closed(stores, monkeypatch):
+    """Coverage that cannot be made sense of ends the opening; nothing of it stays open."""
+    first = stores()
+    first.create()
+    first.close()
+    again = stores()
+
+    def fail(_scan):
+        raise ValueError("no sense")
+
+    opened = []
+    real = ScanJournal.__init__
+
+    def note(self, *args):
+        real(self, *args)
+        opened.append(self)
+
+    monkeypatch.setattr(OpenScan, "coverage", fail)
+    monkeypatch.setattr(ScanJournal, "__init__", note)
+    failed = again.resume()
+    assert isinstance(failed, StorageFailed)
+    assert "no sense" in failed.error.message
+    (journal,) = opened
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(journal._file_fd)
+    assert isinstance(again.close(), Closed)
+    monkeypatch.undo()
+    last = stores()
+    assert isinstance(last.resume(), Ready)

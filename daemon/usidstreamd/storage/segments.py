@@ -8,6 +8,7 @@ addresses and bytes; it never knows what elements mean, nor which segments are s
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from usidstream.framing import Buffer, Parts
 from .errors import StorageError, storage_error
 from .files import remove, sync_directory
 from .records import RecordFile, RecordReader
+
+log = logging.getLogger("usidstreamd")
 
 SEGMENT_PREFIX = "rows-"
 SEGMENT_TARGET_BYTES = 64 << 20
@@ -230,7 +233,7 @@ class RowReplay:
         expected = numbers[0] if numbers else 0
         for number in numbers:
             if number != expected:
-                self.faults.append(f"segments {expected} to {number - 1} of the rows are missing")
+                self._fault(f"segments {expected} to {number - 1} of the rows are missing")
             for block in self._segment(number, is_last=number == numbers[-1]):
                 yield number, block
             expected = number + 1
@@ -246,13 +249,18 @@ class RowReplay:
             for payload in records:
                 yield JournalBlock.from_payload(payload)
         except ValueError as error:
-            self.faults.append(f"{path.name}: {error}")
+            self._fault(f"{path.name}: {error}")
             return
         if reader.cut_bytes and not is_last:
-            self.faults.append(
+            self._fault(
                 f"{path.name} is damaged at byte {reader.good_bytes}; "
                 f"{reader.cut_bytes} bytes of rows are lost"
             )
+
+    def _fault(self, text: str) -> None:
+        # Told here, too: a daemon that places the rows again reads them once, and asks nobody.
+        log.error("%s: %s", self.directory, text)
+        self.faults.append(text)
 
 
 def _check_head(head: bytes, number: int) -> None:

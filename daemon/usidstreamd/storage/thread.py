@@ -220,6 +220,13 @@ class StorageThread:
 
     def _ready(self, command: Create | Resume) -> Ready:
         scan = self._open_scan
+        try:
+            return self._told_ready(scan, command)
+        except BaseException:
+            scan.journal.close(is_clean=False)  # nobody has taken it over, or will
+            raise
+
+    def _told_ready(self, scan: OpenScan, command: Create | Resume) -> Ready:
         state = scan.journal.state
         return Ready(
             record=scan.record,
