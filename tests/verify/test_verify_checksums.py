@@ -26,6 +26,7 @@ from support.storing import (
 from usidstreamd import codecs
 from usidstreamd.h5usid import check_if_main, get_all_main
 from usidstreamd.storage import CoverageUpdate, FinishedScans, MainPlan
+from usidstreamd.storage.salvage import salvage
 from usidstreamd.storage.scan import OpenScan
 from usidstreamd.verify import Report, verify_file
 from usidstreamd.verify.reading import read_file
@@ -284,6 +285,15 @@ def test_a_scan_of_older_make_is_ended_without_checksums(tmp_path):
             del h5_file[TOP][name].attrs["content_crc32"]
     end(OpenScan.resume(scan.record), "incomplete", FinishedScans(tmp_path))
     assert look(scan.record.path).faults == []
+
+
+def test_what_was_salvaged_keeps_its_checksums(tmp_path):
+    path = finished(tmp_path)
+    flip(path, stored_chunks(path, f"{TOP}/Channel_000/A")[2][0], 5)  # decodes all the same
+    saved = Path(salvage(path).file)
+    (fault,) = look(saved).faults
+    assert fault.startswith(f"{TOP}/Channel_000/A: the chunk at row ")
+    assert [main.checksums for main in look(saved).mains] == [8, 8]
 
 
 # ---------------------------------------------------------------- the dataset itself

@@ -23,6 +23,7 @@ from .coverage import COMPLETE
 from .errors import is_no_space
 from .ledger_records import STATUS_INTERRUPTED
 from .live import LIBVER
+from .seals import unseal
 from .structure import COMPLETED
 from .superblock_repair import RepairedView
 
@@ -179,6 +180,7 @@ def _clear_what_is_missing(group: Any) -> None:
         held[info.chunk_offset[0] // main.chunks[0]] += 1
 
     main.id.chunk_iter(count)
+    unseal(completed)
     is_whole = held == -(-main.shape[1] // main.chunks[1])
     completed[...] = np.where(np.repeat(is_whole, main.chunks[0])[: main.shape[0]], completed[:], 0)
 
