@@ -55,7 +55,8 @@ def test_the_report_has_every_contestant_in_every_round(compared: dict[str, Any]
     assert set(work["contestants"]) == {"usidstream", "loop", "receive", "codec"}
     assert {len(found["runs"]) for found in work["contestants"].values()} == {1}
     assert work["units"] == 3
-    assert work["reference_file_bytes"] > 1000
+    assert 1000 < work["reference_data_bytes"] < 3 * 512 * 512 * 2
+    assert 1000 < work["data_bytes"] <= 3 * 512 * 512 * 2
 
 
 def test_ratios_follow_from_the_runs(compared: dict[str, Any]) -> None:

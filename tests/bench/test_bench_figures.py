@@ -100,11 +100,10 @@ def _report(ours: float, loop: float, peak: int) -> dict[str, object]:
             "rate_per_s": ours,
             "share_of_limit": 0.9,
             "peak_bytes": peak,
-            "file_bytes": 105,
         },
         "loop": {"rate_per_s": loop},
     }
-    work = {"contestants": found, "reference_file_bytes": 100}
+    work = {"contestants": found, "data_bytes": 105, "reference_data_bytes": 100}
     sync = {"p50_s": 0.001, "p99_s": 0.01}
     return {
         "workloads": {"stem": work},
@@ -123,7 +122,7 @@ def test_targets_are_met_or_missed_by_the_figures() -> None:
         "stem: times faster than loop": (6.9, True),
         "stem: part of cores / (sum of CPU per unit)": (0.9, True),
         "stem: daemon's peak memory, MB": (160.0, False),
-        "stem: file larger than gzip 4 + shuffle by": (pytest.approx(0.05), True),
+        "stem: data larger than gzip 4 + shuffle by": (pytest.approx(0.05), True),
         "durable ack at half the rate, p99, s": (0.08, False),
     }
 

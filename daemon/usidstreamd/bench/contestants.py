@@ -104,7 +104,7 @@ def run_codec(work: Workload, scale: float, threads: int) -> Run:
         told = worker.expect("done")
     return Run(
         units=told["units"],
-        nbytes=0,
+        nbytes=told["nbytes"],
         seconds=told["seconds"],
         write_seconds=told["seconds"],
         cpu_s={"codec": told["cpu_s"]},

@@ -76,6 +76,7 @@ def run_codec(spec: dict[str, Any], tell: Callable[..., None], wait: Callable[[]
     units = work.units_at(spec["scale"])
     data = work.make_data(units)
     jobs: list[Callable[[], bytes]] = []
+    sizes: list[int] = []
     layout = work.make_layout(units)
     for main in layout.mains:
         table = np.asarray(data[main.name], main.np_dtype)
@@ -84,6 +85,7 @@ def run_codec(spec: dict[str, Any], tell: Callable[..., None], wait: Callable[[]
         codec = codecs.choose(spec["compression"], main.shuffle, main.np_dtype)
         shape = (grid.chunk_rows, grid.chunk_cols)
         jobs += [_job(codec, table[rows, cols], shape, cols.start) for rows, cols in _cuts(grid)]
+        sizes.append(table.nbytes)
     tell("ready")
     wait()
     cpu, began = time.process_time(), time.perf_counter()
@@ -94,6 +96,7 @@ def run_codec(spec: dict[str, Any], tell: Callable[..., None], wait: Callable[[]
         seconds=time.perf_counter() - began,
         cpu_s=time.process_time() - cpu,
         units=units,
+        nbytes=sum(sizes),
         encoded_bytes=nbytes,
     )
 

@@ -30,6 +30,7 @@ from .contestants import CONTESTANTS, Measured
 from .figures import BenchError, BenchOptionError, Run, bottleneck, median, median_run, summarise
 from .limits import sync_summary
 from .processes import working
+from .reading import stored_bytes
 from .targets import compare_with_targets
 from .workloads import WORKLOADS, Workload
 
@@ -128,7 +129,8 @@ class _Bench:
     syncs: list[float] = field(default_factory=list)
     extras: dict[str, Any] = field(default_factory=dict)
     reading: dict[str, dict[str, Any]] = field(default_factory=dict)
-    reference_bytes: dict[str, int] = field(default_factory=dict)
+    data_bytes: dict[str, int] = field(default_factory=dict)
+    reference_data_bytes: dict[str, int] = field(default_factory=dict)
     _n_runs: int = 0
 
     def __post_init__(self) -> None:
@@ -192,6 +194,8 @@ class _Bench:
             )
         else:
             measured = self._run_daemon(work, contestant.config, compression=contestant.compression)
+            if name == "usidstream":
+                self.data_bytes[work.name] = stored_bytes(measured.file)
         runs.append(measured.run)
         measured.file.unlink(missing_ok=True)
 
@@ -286,7 +290,7 @@ class _Bench:
     def _measure_reference_file(self, work: Workload) -> None:
         file = str(self.directory / f"{self._fresh_name()}.h5")
         with working("reference file", file=file, **self._order(work)) as worker:
-            self.reference_bytes[work.name] = worker.expect("done")["file_bytes"]
+            self.reference_data_bytes[work.name] = worker.expect("done")["data_bytes"]
 
     # ------------------------------------------------------------ what was found
 
@@ -317,7 +321,8 @@ class _Bench:
             "units": work.units_at(self.options.scale),
             "contestants": {name: summarise(runs, self.cores) for name, runs in found.items()},
             "bottleneck": bottleneck(ours, self.cores, self.codec_threads),
-            "reference_file_bytes": self.reference_bytes.get(work.name),
+            "data_bytes": self.data_bytes[work.name],
+            "reference_data_bytes": self.reference_data_bytes.get(work.name),
         }
 
     def _machine(self) -> dict[str, Any]:
