@@ -25,6 +25,7 @@ from usidstream import (
     MainLayout,
     ScanError,
     ScanLayout,
+    UsidstreamError,
     connect,
     wire,
 )
@@ -100,6 +101,39 @@ def test_a_refused_question_is_told(daemon: FakeDaemon, client: Client) -> None:
         scan.durable_ranges()
     scan.write(0, DATA[0])
     assert scan.finish().status == "complete", "a question ends no scan"
+
+
+def refusal(request: wire.StatusRequest, code: str) -> wire.Error:
+    return wire.Error(
+        code=code, message="not yet", retryable=True, scan=request.scan, operation="status"
+    )
+
+
+def test_a_question_waits_while_the_scan_is_recovered(daemon: FakeDaemon, client: Client) -> None:
+    scan = client.open_scan(make_layout())
+    scan.write(3, DATA[3])
+    scan.wait_durable()
+    refusals = ["recovering", "not_joined"]
+
+    def refuse(request: wire.StatusRequest) -> list[wire.Message]:
+        if len(refusals) == 1:
+            del daemon.instead[wire.StatusRequest]
+        code = refusals.pop(0)
+        return [refusal(request, code)]
+
+    daemon.instead[wire.StatusRequest] = refuse
+    assert scan.durable_ranges() == [(3, 4)]
+    assert not refusals
+
+
+def test_a_scan_that_is_recovered_for_too_long_is_told(daemon: FakeDaemon) -> None:
+    with connect(daemon.endpoint, timeout_s=0.5) as client:
+        scan = client.open_scan(make_layout())
+        daemon.instead[wire.StatusRequest] = lambda request: [refusal(request, "recovering")]
+        with pytest.raises(UsidstreamError) as caught:
+            scan.durable_ranges()
+        assert caught.value.code == "recovering"
+        scan.detach()
 
 
 def test_closing_delivers_what_was_written(daemon: FakeDaemon) -> None:

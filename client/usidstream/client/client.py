@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 
 from .. import wire
 from ..delivery import RETAIN_LIMIT_BYTES, SPOOL_LIMIT_MB, Delivery
-from ..errors import DeliveryTimeoutError, error_for
+from ..errors import DeliveryTimeoutError, UsidstreamError, error_for
 from ..layout import ScanLayout
 from .channel import Channel
 from .ended import EndedScan
@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 EXIT_LINGER_S = 2.0
 """What a program that ends without closing its client is held up, at most, by what it wrote."""
+ASK_AGAIN_S = 0.25
+"""While the daemon recovers the scan that is asked about."""
 CLOSE_GRACE_S = 5.0
 """Beyond its linger, for the I/O thread to say bye."""
 
@@ -240,8 +242,15 @@ class Client:
     # ------------------------------------------------------------ for its scans
 
     def ask(self, request: wire.StatusRequest) -> wire.StatusReport:
-        """Send a status request and wait for its answer."""
-        return self._wait(self._io.ask(request), "the daemon did not answer")
+        """Send a status request and wait for its answer; ask again what cannot be told yet."""
+        deadline = time.monotonic() + self._options.timeout_s
+        while True:
+            try:
+                return self._wait(self._io.ask(request), "the daemon did not answer")
+            except UsidstreamError as error:
+                if not error.retryable or time.monotonic() >= deadline:
+                    raise
+            self._io.join(ASK_AGAIN_S)  # no longer, if the client ends meanwhile
 
     def detach(self, channel: Channel, farewell: wire.Message | None = None) -> None:
         """Carry nothing more for a scan."""
