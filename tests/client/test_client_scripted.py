@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 
-from support.daemon import wait_for
-from support.scripteddaemon import Answer, ScriptedDaemon
+from support.fake_daemon import Answers, FakeDaemon
 from usidstream import Client, Dimension, MainLayout, Scan, ScanLayout, connect, wire
 from usidstream.client.io_thread import IoThread
 from usidstream.errors import DeliveryError, DeliveryTimeoutError, ScanError, UsidstreamError
@@ -38,14 +37,14 @@ LAYOUT = ScanLayout(
 
 
 @contextmanager
-def opened(peer: ScriptedDaemon, **options: Any) -> Iterator[tuple[Client, Scan]]:
+def opened(peer: FakeDaemon, **options: Any) -> Iterator[tuple[Client, Scan]]:
     """Connect and open a scan; at the end close, whatever is still not durable."""
     options = {"timeout_s": 10.0, "write_timeout_s": 0.2, "linger_s": 0.005} | options
     client = connect(peer.endpoint, **options)
     try:
         yield client, client.open_scan(LAYOUT)
     finally:
-        client._close(0.0) if not peer.commits else client.close()
+        client._close(0.0) if not peer.makes_durable else client.close()
 
 
 def write_until_full(scan: Scan) -> int:
@@ -59,8 +58,8 @@ def write_until_full(scan: Scan) -> int:
 
 
 def test_a_write_without_room_takes_nothing_and_can_be_made_again() -> None:
-    with ScriptedDaemon() as peer:
-        peer.commits = False
+    with FakeDaemon() as peer:
+        peer.makes_durable = False
         with opened(peer, retain_limit_bytes=LIMIT_BYTES) as (_, scan):
             refused = write_until_full(scan)
             assert 0 < refused <= LIMIT_ROWS, "memory is bounded"
@@ -70,18 +69,18 @@ def test_a_write_without_room_takes_nothing_and_can_be_made_again() -> None:
                 assert f"row {refused} was not taken" in caught.value.message
                 assert "wait to become durable" in caught.value.message
             assert scan._channel.undelivered() <= LIMIT_BYTES
-            peer.commits = True
+            peer.makes_durable = True
             for row in range(refused, N_ROWS):
                 scan.write(row, SPECTRUM)
             scan.wait_durable(timeout_s=20)
             assert scan._channel.undelivered() == 0, "what is durable is freed"
-    assert peer.rows == list(range(N_ROWS))
+    assert peer.taken == list(range(N_ROWS))
 
 
 def test_a_block_without_room_takes_nothing() -> None:
     block = np.zeros((LIMIT_ROWS // 2, N_COLS), "f4")
-    with ScriptedDaemon() as peer:
-        peer.commits = False
+    with FakeDaemon() as peer:
+        peer.makes_durable = False
         with opened(peer, retain_limit_bytes=LIMIT_BYTES) as (_, scan):
             scan.write_block(0, block)
             scan.write_block(len(block), block)
@@ -89,54 +88,55 @@ def test_a_block_without_room_takes_nothing() -> None:
                 scan.write_block(2 * len(block), block)
             with pytest.raises(DeliveryTimeoutError, match="the block was not taken"):
                 scan.write_at([9, 8, 7], block[:3])
-            peer.commits = True
+            peer.makes_durable = True
             scan.write_block(2 * len(block), block)
             scan.wait_durable(timeout_s=20)
-    assert peer.rows == list(range(3 * len(block)))
+    assert peer.taken == list(range(3 * len(block)))
 
 
 def test_of_a_block_over_the_limit_the_error_says_how_much_was_taken() -> None:
     block = np.zeros((N_ROWS, N_COLS), "f4")
-    with ScriptedDaemon() as peer:
-        peer.commits = False
+    with FakeDaemon() as peer:
+        peer.makes_durable = False
         with opened(peer, retain_limit_bytes=LIMIT_BYTES) as (_, scan):
             with pytest.raises(DeliveryTimeoutError) as caught:
                 scan.write_block(0, block)
             taken = caught.value.details["rows_taken"]
             assert 0 < taken <= LIMIT_ROWS
-            peer.commits = True
+            peer.makes_durable = True
             scan.write_block(taken, block[taken:])
             scan.wait_durable(timeout_s=20)
-    assert peer.rows == list(range(N_ROWS))
+    assert peer.taken == list(range(N_ROWS))
 
 
 def test_credit_is_never_overdrawn_by_a_silent_daemon() -> None:
     window = 8 * 1024
-    with ScriptedDaemon(window_bytes=window) as peer:
-        peer.receives = False
+    with FakeDaemon() as peer:
+        peer.credit_window_bytes = peer.max_block_bytes = window
+        peer.acks = False
         with opened(peer, retain_limit_bytes=LIMIT_BYTES) as (_, scan):
             write_until_full(scan)
-            assert len(peer.rows) * ROW_BYTES <= window
-            peer.receives = True
+            assert len(peer.taken) * ROW_BYTES <= window
+            peer.acks = True
             scan.wait_durable(timeout_s=20)
-        assert len(peer.rows) == len(set(peer.rows)) > window // ROW_BYTES
+        assert len(peer.taken) == len(set(peer.taken)) > window // ROW_BYTES
 
 
 def test_wait_durable_and_finish_time_out_while_nothing_is_durable() -> None:
-    with ScriptedDaemon() as peer:
-        peer.commits = False
+    with FakeDaemon() as peer:
+        peer.makes_durable = False
         with opened(peer) as (_, scan):
             scan.write(0, SPECTRUM)
             with pytest.raises(DeliveryTimeoutError, match="not everything is durable yet"):
                 scan.wait_durable(timeout_s=0.1)
-            peer.commits = True
+            peer.makes_durable = True
             scan.wait_durable(timeout_s=20)
             assert scan.finish().status == "complete"
 
 
 def test_closing_tells_what_was_not_durable() -> None:
-    with ScriptedDaemon() as peer:
-        peer.commits = False
+    with FakeDaemon() as peer:
+        peer.makes_durable = False
         client = connect(peer.endpoint, timeout_s=0.5)
         scan = client.open_scan(LAYOUT)
         scan.write(0, SPECTRUM)
@@ -153,50 +153,41 @@ def test_closing_tells_what_was_not_durable() -> None:
 # -------------------------------------------------------------------- what kills, and what does not
 
 
-def answering(kind: type[wire.Message], *answers: Answer) -> Callable[..., Sequence[Answer] | None]:
-    """Return a script that answers the first message of a kind like this, all others as usual."""
-    left = [answers]
-
-    def script(message: wire.Message) -> Sequence[Answer] | None:
-        return left.pop() if isinstance(message, kind) and left else None
-
-    return script
-
-
 @pytest.mark.parametrize(
     "garbage",
     [[b"\xc1"], [b""], [b"\x93\x01\x02\x03"], [b"\x81\xa4type\xa3ack"]],
     ids=["no msgpack", "empty", "no map", "no fields"],
 )
 def test_garbage_costs_a_reconnection_and_no_data(garbage: list[bytes]) -> None:
-    with ScriptedDaemon(answering(wire.Block, garbage)) as peer, opened(peer) as (_, scan):
+    with FakeDaemon() as peer, opened(peer) as (_, scan):
+        peer.answer_once(wire.Block, garbage)
         for row in range(100):
             scan.write(row, SPECTRUM)
         scan.wait_durable(timeout_s=20)
         assert scan.finish().status == "complete"
-        assert peer.hellos == 2
-    assert set(peer.rows) == set(range(100))
+        assert peer.connections == 2
+    assert set(peer.taken) == set(range(100))
 
 
 def test_what_a_newer_daemon_tells_is_passed_over() -> None:
     news = [b"\x81\xa4type\xa4news"]
-    with ScriptedDaemon(answering(wire.Ping, news)) as peer, opened(peer) as (_, scan):
-        peer.commits = False
+    with FakeDaemon() as peer, opened(peer) as (_, scan):
+        peer.answer_once(wire.Ping, news)
+        peer.makes_durable = False
         scan.write(0, SPECTRUM)
         with pytest.raises(DeliveryTimeoutError):
             scan.wait_durable(timeout_s=0.1)  # asks, and gets the news
-        peer.commits = True
+        peer.makes_durable = True
         scan.wait_durable(timeout_s=20)
-        assert peer.hellos == 1
+        assert peer.connections == 1
 
 
 def test_an_ack_of_what_was_never_sent_ends_the_scan() -> None:
-    def script(message: wire.Message) -> Sequence[Answer] | None:
-        if not isinstance(message, wire.Block):
-            return None
-        return [wire.Ack(scan=message.scan, received=99, durable=99, credit=1 << 20, positions=0)]
+    def lie(block: wire.Block) -> Answers:
+        return [wire.Ack(scan=block.scan, received=99, durable=99, credit=1 << 20, positions=0)]
 
-    with ScriptedDaemon(script) as peer, opened(peer) as (_, scan):
+    with FakeDaemon() as peer, opened(peer) as (_, scan):
+        peer.instead[wire.Block] = lie
         scan.write(0, SPECTRUM)
         with pytest.raises(DeliveryError, match="acknowledged message 99 of 1"):
             scan.wait_durable(timeout_s=20)
@@ -206,7 +197,7 @@ def test_an_ack_of_what_was_never_sent_ends_the_scan() -> None:
 
 
 def test_the_death_of_the_io_thread_reaches_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    with ScriptedDaemon() as peer:
+    with FakeDaemon() as peer:
         client = connect(peer.endpoint, timeout_s=10)
         scan = client.open_scan(LAYOUT)
 
@@ -236,56 +227,51 @@ def test_the_death_of_the_io_thread_reaches_every_call(monkeypatch: pytest.Monke
 
 def test_a_refusal_of_the_client_itself_reaches_connect() -> None:
     refusal = wire.Error(code="unsupported_version", message="speaks 9", hint="Update it.")
-    with (
-        ScriptedDaemon(answering(wire.Hello, refusal)) as peer,
-        pytest.raises(DeliveryError, match="speaks 9") as caught,
-    ):
-        connect(peer.endpoint, timeout_s=20)
+    with FakeDaemon() as peer:
+        peer.answer_once(wire.Hello, refusal)
+        with pytest.raises(DeliveryError, match="speaks 9") as caught:
+            connect(peer.endpoint, timeout_s=20)
     assert caught.value.code == "unsupported_version"
 
 
 def test_a_refused_open_raises_its_code_and_leaves_the_client_usable() -> None:
-    def script(message: wire.Message) -> Sequence[Answer] | None:
-        if not isinstance(message, wire.Open) or message.file != "no":
-            return None
-        refusal = wire.Error(code="bad_name", message="'no'", operation="open", scan=message.scan)
-        return [refusal]
+    def refuse(opening: wire.Open) -> Answers:
+        if opening.file != "no":
+            return peer.usual(opening)
+        return [wire.Error(code="bad_name", message="'no'", operation="open", scan=opening.scan)]
 
-    with ScriptedDaemon(script) as peer, opened(peer) as (client, _):
+    with FakeDaemon() as peer, opened(peer) as (client, _):
+        peer.instead[wire.Open] = refuse
         with pytest.raises(ScanError) as caught:
             client.open_scan(LAYOUT, file="no")
         assert caught.value.code == "bad_name"
-        assert client.open_scan(LAYOUT, file="yes").file == "/f.h5"
+        assert client.open_scan(LAYOUT, file="yes").file == "/data/yes.h5"
 
 
 def test_an_open_that_is_to_be_asked_again_is() -> None:
-    asked = []
-
-    def script(message: wire.Message) -> Sequence[Answer] | None:
-        if not isinstance(message, wire.Open):
-            return None
-        asked.append(message)
-        if len(asked) == 3:
-            return None
+    def refuse_twice(opening: wire.Open) -> Answers:
+        if len(peer.seen(wire.Open)) == 3:
+            return peer.usual(opening)
         recovering = wire.Error(
-            code="recovering", message="wait", retryable=True, operation="open", scan=message.scan
+            code="recovering", message="wait", retryable=True, operation="open", scan=opening.scan
         )
         return [recovering]
 
-    with ScriptedDaemon(script) as peer, opened(peer) as (_, scan):
-        scan.write(0, SPECTRUM)
-        scan.wait_durable(timeout_s=20)
-    assert len(asked) == 3
+    with FakeDaemon() as peer:
+        peer.instead[wire.Open] = refuse_twice
+        with opened(peer) as (_, scan):
+            scan.write(0, SPECTRUM)
+            scan.wait_durable(timeout_s=20)
+        assert len(peer.seen(wire.Open)) == 3
 
 
 @pytest.mark.parametrize("code", ["superseded", "unknown_scan", "storage_failed", "scan_finished"])
 def test_a_fatal_error_is_raised_by_every_later_call(code: str) -> None:
-    def script(message: wire.Message) -> Sequence[Answer] | None:
-        if not isinstance(message, wire.Block):
-            return None
-        return [wire.Error(code=code, message="over", operation="block", scan=message.scan)]
+    def refuse(block: wire.Block) -> Answers:
+        return [wire.Error(code=code, message="over", operation="block", scan=block.scan)]
 
-    with ScriptedDaemon(script) as peer, opened(peer) as (client, scan):
+    with FakeDaemon() as peer, opened(peer) as (client, scan):
+        peer.instead[wire.Block] = refuse
         scan.write(0, SPECTRUM)
         calls: list[Callable[[], object]] = [
             lambda: scan.wait_durable(timeout_s=20),
@@ -299,24 +285,20 @@ def test_a_fatal_error_is_raised_by_every_later_call(code: str) -> None:
             with pytest.raises(UsidstreamError) as caught:
                 call()
             assert (caught.value.code, caught.value.message) == (code, "over")
-        assert client.status()["daemon"] == {"daemon": "scripted"}, "others are not concerned"
+        assert client.status()["daemon"] == {"name": "d"}, "others are not concerned"
 
 
 def test_an_error_about_a_block_is_raised_once() -> None:
-    def script(message: wire.Message) -> Sequence[Answer] | None:
-        if not isinstance(message, wire.Block) or message.row != 7:
-            return None
+    def refuse(block: wire.Block) -> Answers:
+        if block.row != 7:
+            return peer.usual(block)
         refusal = wire.Error(
-            code="out_of_bounds",
-            message="no",
-            operation="block",
-            scan=message.scan,
-            seq=message.seq,
+            code="out_of_bounds", message="no", operation="block", scan=block.scan, seq=block.seq
         )
-        peer._take(message)
-        return [refusal, peer.ack(message.scan)]
+        return [refusal, *peer.usual(block)]
 
-    with ScriptedDaemon(script) as peer, opened(peer) as (_, scan):
+    with FakeDaemon() as peer, opened(peer) as (_, scan):
+        peer.instead[wire.Block] = refuse
         scan.write_block(7, SPECTRUM[np.newaxis])
         with pytest.raises(UsidstreamError) as caught:
             scan.wait_durable(timeout_s=20)
@@ -352,8 +334,8 @@ def test_a_daemon_that_comes_late_is_met() -> None:
 
     def come_late() -> None:
         late.wait(0.3)
-        with ScriptedDaemon(port=port) as peer:
-            wait_for(lambda: "bye" in peer.kinds(), "the client's bye")
+        with FakeDaemon(port=port) as peer:
+            peer.wait_for(wire.Bye)
 
     daemon = threading.Thread(target=come_late)
     daemon.start()

@@ -19,7 +19,8 @@ from support.daemon import wait_for
 from usidstream import wire
 
 M = TypeVar("M", bound=wire.Message)
-Answers = list[wire.Message]
+Answers = list[wire.Message | list[bytes]]
+"""Messages, or frames as they are."""
 POLL_INTERVAL_MS = 10
 
 
@@ -40,7 +41,7 @@ class FakeScan:
 class FakeDaemon:
     """A daemon on a free port of the loopback, the same one after `restart`."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.credit_window_bytes = 1 << 20
         self.max_block_bytes = 1 << 18
         self.greets = True
@@ -50,6 +51,7 @@ class FakeDaemon:
         self.makes_durable = True
         self.commits_when_asked = False
         self.received: list[wire.Message] = []
+        self.taken: list[int] = []
         self.connections = 0
         self.instead: dict[type[wire.Message], Callable[[Any], Answers]] = {}
         self.scans: dict[str, FakeScan] = {}
@@ -57,7 +59,7 @@ class FakeDaemon:
         self._peer = b""
         self._is_running = True
         self._socket: zmq.Socket[bytes] | None = None
-        self.endpoint = "tcp://127.0.0.1:0"
+        self.endpoint = f"tcp://127.0.0.1:{port}"
         self._context = zmq.Context()
         self._bind()
         self._thread = threading.Thread(target=self._run, name="fake-daemon")
@@ -79,6 +81,15 @@ class FakeDaemon:
         self.greets = self.answers_open = self.answers_pings = True
         self.acks = self.makes_durable = True
         self.instead.clear()
+
+    def answer_once(self, kind: type[wire.Message], *answers: wire.Message | list[bytes]) -> None:
+        """Answer the next message of a kind like this."""
+
+        def answer(_: wire.Message) -> Answers:
+            del self.instead[kind]
+            return list(answers)
+
+        self.instead[kind] = answer
 
     def say(self, *messages: wire.Message) -> None:
         """Send messages to whoever spoke last."""
@@ -163,9 +174,9 @@ class FakeDaemon:
         self._peer, *frames = self._socket.recv_multipart()
         message = wire.decode_client(frames)
         self.received.append(message)
-        answer = self.instead.get(type(message)) or self._answer
+        answer = self.instead.get(type(message)) or self.usual
         for reply in answer(message):
-            self._send(wire.encode(reply))
+            self._send(reply if isinstance(reply, list) else wire.encode(reply))
 
     def _send(self, frames: list[Any]) -> None:
         if self._socket is not None and self._peer:
@@ -173,7 +184,8 @@ class FakeDaemon:
 
     # ------------------------------------------------------------ its answers
 
-    def _answer(self, message: wire.Message) -> Answers:
+    def usual(self, message: wire.Message) -> Answers:
+        """Answer as a good daemon would."""
         answers: dict[type[wire.Message], Callable[[Any], Answers]] = {
             wire.Hello: self._welcome,
             wire.Open: self._opened,
@@ -262,6 +274,7 @@ class FakeDaemon:
             numbers = list(range(block.row, block.row + block.rows))
         data = bytes(block.frames[-1])
         size = len(data) // block.rows
+        self.taken += numbers
         rows = scan.rows.setdefault(block.main, {})
         for index, row in enumerate(numbers):
             rows[row] = rows.get(row, b"") + data[index * size : (index + 1) * size]
