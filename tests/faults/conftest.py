@@ -10,7 +10,7 @@ import pytest
 from support.census import Census, Tally
 from support.filesystem import describe_file_system
 
-DEFAULT_KILLS = 3
+DEFAULT_KILLS = 2
 TIMEOUT_S, TIMEOUT_PER_KILL_S = 240, 15
 
 _CENSUS = pytest.StashKey[Census]()
@@ -71,4 +71,5 @@ def tally(request: pytest.FixtureRequest, tmp_path: Path) -> Tally:
     config = request.config
     config.stash.setdefault(_PLACE, describe_file_system(tmp_path))
     census = config.stash.setdefault(_CENSUS, Census())
-    return census.tally(request.node.name.removeprefix("test_").replace("_", " "))
+    name: str = getattr(request.node, "originalname", None) or request.node.name
+    return census.tally(name.removeprefix("test_").replace("_", " "))

@@ -48,7 +48,7 @@ def test_killed_with_the_daemon_and_nothing_is_resent(
                     stop=start + ROWS_PER_KILL,
                     pause_s=LIFE_S * BLOCK_ROWS / ROWS_PER_KILL,
                 ) as instrument:
-                    instrument.expect("opened")
+                    instrument.expect("opened" if turn else "acked")
                     time.sleep(chance.uniform(0.02, LIFE_S))
                     _kill_both(daemon, instrument, chance)
                 tally.killed(examine(daemon.data_dir, scan_id).moment)
@@ -59,7 +59,6 @@ def test_killed_with_the_daemon_and_nothing_is_resent(
                 tally.judge(acked, acked - held)
             with connect(daemon.endpoint) as client:
                 result = client.open_scan(make_layout(), scan_id=scan_id).finish()
-            assert acked
             tally.judge(acked, lost_rows(result.file, acked))
             require_only(result.file, held, others_may_show=True)
         tally.recoveries += recoveries_told(daemon.log)

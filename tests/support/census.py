@@ -73,19 +73,29 @@ class Census:
     """The tallies of all trials of a run."""
 
     def __init__(self) -> None:
-        self._tallies: dict[str, Tally] = {}
+        self._tallies: dict[str, list[Tally]] = {}
 
     def tally(self, trial: str) -> Tally:
-        return self._tallies.setdefault(trial, Tally())
+        """Begin to count a trial; those of one name share a line of the table."""
+        tally = Tally()
+        self._tallies.setdefault(trial, []).append(tally)
+        return tally
 
     def table(self) -> list[str]:
         """Return a Markdown table, the total last; empty where nothing was counted."""
-        rows = {trial: tally.cells() for trial, tally in self._tallies.items()}
+        rows = {
+            trial: _sums(tally.cells() for tally in tallies)
+            for trial, tallies in self._tallies.items()
+        }
         if not rows:
             return []
-        rows["**all**"] = [sum(column) for column in zip(*rows.values(), strict=True)]
+        rows["**all**"] = _sums(rows.values())
         return [
             f"| trial | {' | '.join(HEADINGS)} |",
             f"| --- |{' ---: |' * len(HEADINGS)}",
             *(f"| {trial} | {' | '.join(map(str, cells))} |" for trial, cells in rows.items()),
         ]
+
+
+def _sums(rows: Iterable[list[int]]) -> list[int]:
+    return [sum(column) for column in zip(*rows, strict=True)]
