@@ -133,6 +133,11 @@ class Bench:
         """Raw bytes of the tiles that are not complete."""
         return sum(tile.nbytes for tile in self.assembly.incomplete_tiles())
 
+    @property
+    def parked_bytes(self) -> int:
+        """Size of the scratch file."""
+        return self.scratch.path.stat().st_size if self.scratch.path.exists() else 0
+
     def _pump(self) -> list[events.Event]:
         told = self.pipeline.advance()
         while self.outcomes:
