@@ -1,4 +1,4 @@
-"""A long scan with missing pixels: its journal stays small, and kill -9 while it is made so is safe."""
+"""A long scan with missing pixels: its journal stays small, and kill -9 loses nothing."""
 
 from __future__ import annotations
 

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.journalled import die_before, in_a_child
 from usidstream.framing import frame, pack
 from usidstreamd.storage import StorageError, SyncError
+from usidstreamd.storage import ledger as ledger_module
 from usidstreamd.storage.chunktable import ChunkAddress, ChunkTable, pack_addresses, unpack_entries
 from usidstreamd.storage.ledger import Ledger, LedgerState, is_interrupted, replay
 from usidstreamd.storage.ledger_records import (
@@ -119,6 +121,100 @@ def test_a_ledger_cut_anywhere_says_what_its_whole_records_say(tmp_path_factory,
     state = replay(path)
     agrees(state, told[:n_whole])
     assert (state.good_bytes, state.cut_bytes) == (ends[n_whole], cut - ends[n_whole])
+
+
+@settings(max_examples=60, deadline=None)
+@given(told=st.lists(records, max_size=12))
+def test_a_ledger_written_anew_says_the_same_of_a_scan_that_goes_on(tmp_path_factory, told):
+    path = tmp_path_factory.mktemp("ledger") / "ledger"
+    told = [*told, Opened(), Annotated({"x": "x" * 100})]
+    ledger = Ledger.create(path, told)
+    ledger.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger_module, "MAX_NOTES_BYTES", 10)
+        ledger, _state = Ledger.open(path)
+        before = path.stat().st_ino
+        ledger.shorten()
+        assert path.stat().st_ino != before
+    agrees(replay(path), told)
+    more = [Annotated({"x": 1}), Checkpoint(12)]
+    ledger.append(more)
+    ledger.sync()
+    ledger.close()
+    agrees(replay(path), told + more)
+
+
+def annotate_for_long(path, n_notes=400, synced=None, dies_before=None):
+    ledger = Ledger.create(path, [Chunks([ChunkAddress(0, 0, 0, 7, 8, 9)])])
+    sizes = []
+    if dies_before is not None:
+        die_before(dies_before)
+    for number in range(n_notes):
+        ledger.shorten()
+        ledger.append([Annotated({"drift": number, "image": bytes(900)})])
+        ledger.sync()
+        if synced is not None:
+            synced[0] = number
+        sizes.append(path.stat().st_size)
+    ledger.close()
+    return sizes
+
+
+def test_annotations_for_ever_take_bounded_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger_module, "MAX_NOTES_BYTES", 20_000)
+    sizes = annotate_for_long(tmp_path / "ledger")
+    assert max(sizes) < 20_000 + 5 * 1000
+    state = replay(tmp_path / "ledger")
+    assert state.annotations["drift"] == 399
+    assert len(state.chunks) == 1
+    assert state.notes_bytes > 900  # a later process counts on from there
+
+
+def test_a_process_that_ends_while_a_ledger_is_written_anew_loses_no_annotation(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ledger_module, "MAX_NOTES_BYTES", 3000)
+    for last in range(1, 60):
+        path = tmp_path / f"ledger-{last}"
+        synced = np.memmap(tmp_path / "synced", "i8", "w+", shape=(1,))
+        synced[0] = -1
+        assert not in_a_child(lambda: annotate_for_long(path, synced=synced, dies_before=last))  # noqa: B023 - run now
+        state = replay(path)
+        assert state.annotations.get("drift", -1) >= synced[0]
+        assert len(state.chunks) == 1
+    assert synced[0] > 15
+
+
+def test_a_ledger_is_not_written_anew_while_it_is_small(tmp_path):
+    sizes = annotate_for_long(tmp_path / "ledger", n_notes=20)
+    assert sizes == sorted(sizes)
+    assert sizes[-1] > 15_000
+
+
+@pytest.mark.parametrize("code", ["no_space", "storage_failed"])
+def test_a_ledger_that_cannot_be_written_anew_is_as_it_was(tmp_path, monkeypatch, code):
+    monkeypatch.setattr(ledger_module, "MAX_NOTES_BYTES", 10)
+    path = tmp_path / "ledger"
+    ledger = Ledger.create(path)
+    ledger.append([Annotated({"x": 1, "y": 2})])
+    before = path.read_bytes()
+
+    def fail(*_args):
+        raise StorageError("no", code=code)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_module, "publish", fail)
+        with pytest.raises(StorageError, match="no"):
+            ledger.shorten()
+    assert path.read_bytes() == before
+    if code == "no_space":
+        ledger.shorten()
+        ledger.append([Annotated({"x": 3})])
+        assert replay(path).annotations == {"x": 3, "y": 2}
+    else:
+        with pytest.raises(StorageError):
+            ledger.append([Annotated({"x": 3})])
+    ledger.close()
 
 
 def test_arrays_in_attributes_come_back(tmp_path):

@@ -16,12 +16,13 @@ from usidstream.framing import frame
 
 from .chunktable import FLAG_INCOMPLETE, ChunkTable, unpack_entries
 from .coverage import PartialRanges
-from .errors import damaged_error, storage_error
+from .errors import StorageError, damaged_error, storage_error
 from .files import publish
 from .ledger_records import (
     STATUS_INTERRUPTED,
     Annotated,
     Checkpoint,
+    Chunks,
     Closed,
     Done,
     Finalise,
@@ -38,6 +39,8 @@ from .ledger_records import (
 from .records import RecordFile, RecordReader
 
 LEDGER_NAME = "ledger"
+MAX_NOTES_BYTES = 64 << 20
+"""Records of annotations, besides twice those that count, before a ledger is written anew."""
 
 
 @dataclass(slots=True)
@@ -63,6 +66,8 @@ class LedgerState:
         Whether file and ledger agree, for nothing was written since `Closed`.
     recoveries
         How often the file was recovered.
+    notes_bytes
+        Payload of all records of annotations.
     good_bytes, cut_bytes
         Whole records, and what stands behind them.
     """
@@ -75,6 +80,7 @@ class LedgerState:
     is_done: bool = False
     is_closed: bool = False
     recoveries: int = 0
+    notes_bytes: int = 0
     good_bytes: int = 0
     cut_bytes: int = 0
 
@@ -117,15 +123,19 @@ class Ledger:
         Of a ledger that `create` made.
     good_bytes
         As a `replay` found them; what stands behind is cut off.
+    notes_bytes
+        Likewise.
     """
 
-    def __init__(self, path: Path, good_bytes: int) -> None:
+    def __init__(self, path: Path, good_bytes: int, notes_bytes: int = 0) -> None:
         self._file = RecordFile(path, good_bytes)
+        self._notes_bytes = notes_bytes
+        self._max_notes_bytes = MAX_NOTES_BYTES
 
     @classmethod
     def create(cls, path: Path, records: Iterable[Record] = ()) -> Ledger:
         """Publish a ledger with the records in it, durably, in place of any older one."""
-        parts = [frame(encode_head()), *(frame(encode(record)) for record in records)]
+        parts = _parts(records)
         publish(path, parts)
         return cls(path, sum(map(len, parts)))
 
@@ -133,7 +143,7 @@ class Ledger:
     def open(cls, path: Path) -> tuple[Ledger, LedgerState]:
         """Open a ledger of an earlier process, and tell what it says."""
         state = replay(path)
-        return cls(path, state.good_bytes), state
+        return cls(path, state.good_bytes, state.notes_bytes), state
 
     def append(self, records: Sequence[Record]) -> None:
         """Write records; they count when `sync` has returned.
@@ -143,7 +153,35 @@ class Ledger:
         StorageError
             None of them is in the ledger.
         """
-        self._file.append([(encode(record),) for record in records])
+        payloads = [encode(record) for record in records]
+        self._file.append([(payload,) for payload in payloads])
+        for record, payload in zip(records, payloads, strict=True):
+            if isinstance(record, Annotated):
+                self._notes_bytes += len(payload)
+
+    def shorten(self) -> None:
+        """Write the ledger of a scan that goes on anew, durably, if too many annotations are old.
+
+        Raises
+        ------
+        StorageError
+            ``no_space``: it is as it was. Any other: nothing more can be appended.
+        """
+        if self._notes_bytes <= self._max_notes_bytes:
+            return
+        path = self._file.path
+        self.close()  # a system may not replace a file that is open
+        state = replay(path)
+        parts = _parts(_records_of(state))
+        try:
+            publish(path, parts)
+        except StorageError as error:
+            if error.code == "no_space":
+                self._file = RecordFile(path, state.good_bytes)
+            raise
+        self._file = RecordFile(path, sum(map(len, parts)))
+        self._notes_bytes = len(encode(Annotated(state.annotations)))
+        self._max_notes_bytes = MAX_NOTES_BYTES + 2 * self._notes_bytes
 
     def sync(self) -> None:
         """Make the records durable.
@@ -184,6 +222,7 @@ def replay(path: Path) -> LedgerState:
                 if isinstance(record, Opened):
                     pieces = [_without_incomplete(b"".join(pieces))]
                 state.take(record)
+                state.notes_bytes += len(payload) if isinstance(record, Annotated) else 0
         state.chunks = ChunkTable([unpack_entries(b"".join(pieces))])
     except (KeyError, TypeError, ValueError) as error:  # FramingError is a ValueError
         raise damaged_error(
@@ -214,6 +253,18 @@ def is_interrupted(path: Path) -> bool:
             return file.read() == done
     except OSError as error:
         raise storage_error("read", path, error) from error
+
+
+def _parts(records: Iterable[Record]) -> list[bytes]:
+    """Return a whole ledger in pieces."""
+    return [frame(encode_head()), *(frame(encode(record)) for record in records)]
+
+
+def _records_of(state: LedgerState) -> list[Record]:
+    """Return the fewest records that say what a ledger says of a scan that goes on."""
+    records: list[Record] = [Chunks(state.chunks), Checkpoint(state.first_segment)]
+    records += [Annotated(state.annotations), Held(state.partial)]
+    return [*records, Recovered(state.recoveries)] if state.recoveries else records
 
 
 def _without_incomplete(packed: bytes) -> bytes:

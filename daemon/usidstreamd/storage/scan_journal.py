@@ -110,6 +110,8 @@ class ScanJournal:
         nbytes = sum(block.nbytes for block in blocks)
         self._require(nbytes, self._keep_free_bytes)
         try:
+            if attrs:
+                self._ledger.shorten()
             segment = self._rows.append(blocks) if blocks else None  # the disk begins on it early
             if chunks:
                 self._sync_file()
