@@ -126,14 +126,14 @@ class SegmentBook:
         self._spare_bytes = SPARE_SEGMENTS_COUNT * segment_bytes
         self._needed_by: dict[int, dict[Tile, int]] = {}
         self._nbytes: dict[int, int] = {}
-        self._main_of: dict[Tile, int] = {}
-        self._needed_bytes = 0
+        self._noted: dict[Tile, tuple[int, set[int]]] = {}  # its main, and segments it needs
+        self._total_bytes = self._needed_bytes = 0
         self._latest = 0
 
     @property
     def is_wasteful(self) -> bool:
         """Whether the segments are too large for what is needed of them."""
-        wasted = sum(self._nbytes.values()) - self._needed_bytes
+        wasted = self._total_bytes - self._needed_bytes
         return wasted > MAX_WASTE_RATIO * self._needed_bytes + self._spare_bytes
 
     @property
@@ -148,10 +148,11 @@ class SegmentBook:
         self._nbytes.setdefault(segment, 0)
         for entry in entries:
             self._nbytes[segment] += entry.block.nbytes
+            self._total_bytes += entry.block.nbytes
             for tile, nbytes in entry.tiles.items():
                 needed[tile] = needed.get(tile, 0) + nbytes
                 self._needed_bytes += nbytes
-                self._main_of[tile] = entry.block.main
+                self._noted.setdefault(tile, (entry.block.main, set()))[1].add(segment)
 
     def moved(self, segment: int, tile: Tile, entries: Iterable[Entry]) -> None:
         """Note that a tile as it stood is in a segment: no earlier one is needed for it."""
@@ -161,9 +162,9 @@ class SegmentBook:
     def ledgered(self, tiles: Iterable[Tile]) -> None:
         """Note that the ledger holds all of these tiles' chunks."""
         for tile in tiles:
-            if self._main_of.pop(tile, None) is not None:
-                for needed in self._needed_by.values():
-                    self._needed_bytes -= needed.pop(tile, 0)
+            _main, segments = self._noted.pop(tile, (0, ()))
+            for segment in segments:
+                self._needed_bytes -= self._needed_by[segment].pop(tile)
 
     def to_move(self) -> Iterator[tuple[int, Tile]]:
         """Yield ``(main, tile)`` of the tiles that keep segments, the first segment's first."""
@@ -172,7 +173,7 @@ class SegmentBook:
             for tile in self._needed_by[segment] if segment < self._latest else ():
                 if not (tile.complete or tile in yielded):
                     yielded.add(tile)
-                    yield self._main_of[tile], tile
+                    yield self._noted[tile][0], tile
 
     def first_needed(self) -> int:
         """Return the first segment that is needed, or the one after the latest.
@@ -182,7 +183,8 @@ class SegmentBook:
         for number in sorted(self._needed_by):
             if self._needed_by[number]:
                 break
-            del self._needed_by[number], self._nbytes[number]
+            del self._needed_by[number]
+            self._total_bytes -= self._nbytes.pop(number)
         return min(self._needed_by, default=self._latest + 1)
 
 
