@@ -167,9 +167,11 @@ def _wait_for_a_moment_of_the_end(daemon: Daemon, scan_id: str, chance: random.R
     if chance.random() < 0.5:
         time.sleep(chance.uniform(0.0, 1.0))
         return
-    corpse = examine(daemon.data_dir, scan_id)
-    while corpse.record is not None and not corpse.ends:
-        corpse = examine(daemon.data_dir, scan_id)
+
+    def is_decided() -> bool:
+        return examine(daemon.data_dir, scan_id).moment != "acquiring"
+
+    wait_for(is_decided, "the end to be decided", WRITE_TIMEOUT_S)
     time.sleep(chance.uniform(0.0, 0.1))
 
 

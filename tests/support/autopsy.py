@@ -15,6 +15,7 @@ import psutil
 
 from support.daemon import Daemon
 from usidstreamd.storage.chunktable import Entries, unpack_entries
+from usidstreamd.storage.errors import StorageError
 from usidstreamd.storage.ledger import LEDGER_NAME, replay
 from usidstreamd.storage.ledger_records import packed_entries
 from usidstreamd.storage.record import OpenRecord, find_journals
@@ -35,7 +36,7 @@ class Corpse:
     Parameters
     ----------
     record
-        None where the journal was gone: the scan had ended.
+        None where the journal was gone, or going: the scan had ended.
     ends
         Whether the end had been decided.
     recoveries
@@ -61,7 +62,12 @@ def examine(data_dir: Path, scan_id: str) -> Corpse:
     """Look at what a daemon that was killed has left of a scan."""
     for found in find_journals(data_dir):
         if isinstance(found, OpenRecord) and found.scan_id == scan_id:
-            state = replay(found.journal / LEDGER_NAME)
+            try:
+                state = replay(found.journal / LEDGER_NAME)
+            except StorageError:
+                if (found.journal / LEDGER_NAME).exists():
+                    raise
+                break  # the journal was being removed: its record goes last
             is_open = not state.is_closed and consistency_flags(found.path) != 0
             return Corpse(found, state.finalise is not None, state.recoveries, is_open)
     return Corpse(None)
