@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import zlib
 
@@ -330,6 +331,16 @@ def test_comparing_tells_what_is_absent_and_what_is_more(killed):
     assert found.extra == (50 if killed.flushed else 0)
     assert found.agrees == killed.flushed
     assert killed.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("killed", [True], indirect=True)
+def test_a_comparison_whose_daemon_died_ends_by_itself(killed):
+    os.mkfifo(killed.directory / "stuck")  # reading it would wait for ever
+    paths = (killed.path, killed.directory, killed.directory / "stuck")
+    command = [sys.executable, "-m", comparison.CHILD, *map(str, paths), "1.0"]
+    child = subprocess.run(command, capture_output=True, timeout=60, text=True, check=False)
+    assert child.returncode == 1
+    assert "Timeout" in child.stderr
 
 
 @pytest.mark.parametrize("killed", [True], indirect=True)

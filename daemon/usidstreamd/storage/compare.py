@@ -1,10 +1,13 @@
-"""The child of `comparison`: ``python -m usidstreamd.storage.compare FILE JOURNAL LEDGER``.
+"""The child of `comparison`: ``python -m usidstreamd.storage.compare FILE JOURNAL LEDGER LIMIT_S``.
 
-Prints one line when it begins to look at the file, and one with the outcome as JSON.
+Prints one line when it begins to look at the file, and one with the outcome as JSON. A watchdog
+below Python ends it after its limit, for HDF5 may hang with the interpreter's lock held, and the
+process that started it may be gone.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import sys
 from dataclasses import asdict
@@ -16,8 +19,9 @@ from .ledger import replay
 from .record import OpenRecord
 
 
-def main(path: str, journal: str, ledger: str) -> None:
+def main(path: str, journal: str, ledger: str, limit_s: str) -> None:
     """Compare a file with a ledger."""
+    faulthandler.dump_traceback_later(float(limit_s), exit=True)
     record, state = OpenRecord.read(Path(journal)), replay(Path(ledger))
     _say(BEGIN)
     _say(json.dumps(asdict(inspect(Path(path), record, state.chunks))))

@@ -17,6 +17,7 @@ from .inspection import Inspection
 COMPARE_TIMEOUT_S = 60.0
 COMPARE_TIMEOUT_PER_CHUNK_S = 1e-3
 """Added for each chunk: some hundred times what a sound file takes."""
+ORPHAN_GRACE_S = 5.0
 MAX_LAST_WORDS_CHARS = 400
 
 CHILD = "usidstreamd.storage.compare"
@@ -44,8 +45,10 @@ def compare(
     StorageError
         ``internal_error``: the comparison did not take place.
     """
-    command = [sys.executable, "-m", CHILD, *map(str, (path, journal, ledger))]
     limit_s = timeout_s + n_chunks * COMPARE_TIMEOUT_PER_CHUNK_S
+    # Should this process be killed meanwhile, the child ends itself.
+    alone_s = limit_s + ORPHAN_GRACE_S
+    command = [sys.executable, "-m", CHILD, *map(str, (path, journal, ledger, alone_s))]
     try:
         child = subprocess.run(  # noqa: S603  # our own module; paths as single arguments
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit_s, check=False
