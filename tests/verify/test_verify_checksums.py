@@ -33,7 +33,7 @@ from usidstreamd.verify.reading import read_file
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TOP = "/Measurement_000"
-N_FLIPS = 40
+N_FLIPS = 24
 
 
 class NoSteps:
