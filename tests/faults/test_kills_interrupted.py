@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from support.census import Tally
 from support.daemon import Daemon
 from support.left_scans import (
     SHORT,
+    SOME,
     leave_a_scan,
     make_layout,
     require_what_was_sent,
@@ -25,8 +25,7 @@ from support.rawpeer import RawPeer
 from usidstream import wire
 
 
-@pytest.mark.timeout(300)
-def test_the_daemon_is_killed_while_it_interrupts_and_resumes(tmp_path: Path, kills: int) -> None:
+def test_killed_while_it_interrupts_and_resumes(tmp_path: Path, kills: int, tally: Tally) -> None:
     """Kill it at random moments; whatever it was doing, all that was durable is there."""
     chance = random.Random("interrupts")
     scan_id = secrets.token_hex(16)
@@ -37,10 +36,12 @@ def test_the_daemon_is_killed_while_it_interrupts_and_resumes(tmp_path: Path, ki
             begin_a_resume(daemon, scan_id)
             time.sleep(chance.uniform(0.0, 0.3))
             daemon.stop(signal.SIGKILL)
-            said.add(status_in_bytes(file))
+            said.add(status := status_in_bytes(file))
+            tally.killed("finalise" if status == "interrupted" else "recovery")
             daemon.start()
         wait_until_interrupted(daemon, scan_id)
         require_what_was_sent(file)
+        tally.judge(SOME, [])
         resume_and_finish(daemon, scan_id)
         require_whole(file)
         assert "Traceback" not in daemon.log
