@@ -103,7 +103,7 @@ def test_a_header_tells_what_the_scan_is(tmp_path: Path) -> None:
     assert not spool.is_new
     spool.close(remove=False)
     found = read_header(tmp_path / SCAN)
-    assert found.layout.to_dict().keys() == LAYOUT.to_dict().keys()
+    assert found.layout == LAYOUT
     assert (found.scan_id, found.file, found.endpoint, found.role) == (
         scan.scan_id,
         scan.file,

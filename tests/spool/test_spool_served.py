@@ -36,7 +36,11 @@ BLOCK_BYTES = LIMIT_BYTES // 4
 """Of what the client gathers; one of them may come back from the disk beyond the limit."""
 LAYOUT = ScanLayout(
     positions=[Dimension("X", "um", N)],
-    mains=[MainLayout("Raw", "Current", "nA", "float32", [Dimension("Bias", "V", M)])],
+    mains=[
+        MainLayout(
+            "Raw", "Current", "nA", "float32", [Dimension("Bias", "V", np.linspace(-1, 1, M))]
+        )
+    ],
 )
 
 

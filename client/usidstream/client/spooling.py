@@ -52,7 +52,7 @@ class SpoolPlace:
 
     def check(self, layout: ScanLayout) -> None:
         """Raise ``layout_differs`` if the spool is of a scan with another layout."""
-        if self.scan is not None and self.scan.layout.to_dict() != layout.to_dict():
+        if self.scan is not None and self.scan.layout != layout:
             raise error_for(
                 "layout_differs",
                 f"{self._folder.folder} holds blocks of scan {self.scan.scan_id} with another"
