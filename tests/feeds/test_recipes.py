@@ -19,8 +19,9 @@ class ClientDouble:
         self.scans = []
 
     @contextmanager
-    def open_scan(self, layout, file):
+    def open_scan(self, layout, file, scan_id=None):
         assert file
+        assert scan_id is None or len(scan_id) == 32
         self.scans.append(ScanDouble(layout))
         yield self.scans[-1]
 
@@ -30,7 +31,7 @@ def test_recipe(title, code, monkeypatch):
     client = ClientDouble()
 
     @contextmanager
-    def connect(endpoint):
+    def connect(endpoint, spool_dir=None):
         assert endpoint == "tcp://127.0.0.1:5755"
         yield client
 
@@ -42,4 +43,4 @@ def test_recipe(title, code, monkeypatch):
 
 
 def test_all_recipes_are_found():
-    assert len(FOUND) == 6
+    assert len(FOUND) == 7

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from usidstream.client import Spooled
 from usidstream.errors import error_for
 
 
@@ -20,6 +21,7 @@ class ScanDouble:
         self.calls = []
         self.corrupted = 0
         self.aborted = False
+        self.spooled = Spooled()
         self._pending = []
 
     @property

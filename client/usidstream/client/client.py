@@ -218,8 +218,8 @@ class Client:
         if untold:
             raise DeliveryTimeoutError(
                 f"the client was closed with {'; '.join(untold)}",
-                hint="Open the scan again by its id and send again what is not durable; what a spool"
-                " holds is sent by itself.",
+                hint="Open the scan again by its id and send again what is not durable;"
+                " what a spool holds is sent by itself.",
             )
 
     def __enter__(self) -> Self:
