@@ -43,6 +43,8 @@ CUTS = (
     "anywhere",
 )  # fmt: skip
 DEFAULT_IMAGES = 15
+SWAP_OPERATIONS = 40
+"""The last ones of a rebuild, in which the new file takes the place of the old."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -209,12 +211,24 @@ def test_a_recovery_that_is_cut_is_done_again(
     chance = random.Random(cut_number)
     # Late more often than early: that is where a new file takes the place of the old.
     n = len(recovery.operations)
-    cut = chance.choice([chance.randint(0, n), chance.randint(max(0, n - 40), n)])
+    cut = chance.choice([chance.randint(0, n), chance.randint(max(0, n - SWAP_OPERATIONS), n)])
     disk = Disk(recovery.before, recovery.inodes).take_all(recovery.operations[:cut])
     write_image(after_power_cut(disk, cut_number), tmp_path / "data")
     verdict = judge(tmp_path / "data", scan.recording.script, recovery.promise)
     _count(counts, replace(verdict, outcome=f"recovery cut: {verdict.outcome}"))
     shutil.rmtree(tmp_path / "data")
+
+
+def test_a_manifest_on_the_disk_never_lacks_the_new_file(recovery: RecordedRecovery) -> None:
+    n = len(recovery.operations)
+    done = everything(Disk(recovery.before, recovery.inodes).take_all(recovery.operations))
+    (name,) = (name for name in done if name.endswith(".h5") and "/" not in name)
+    for cut in range(max(0, n - SWAP_OPERATIONS), n):
+        disk = Disk(recovery.before, recovery.inodes).take_all(recovery.operations[:cut])
+        for seed in range(10):
+            image = after_power_cut(disk, seed)
+            if f"{name}.journal/manifest" in image:
+                assert done[name] in (image.get(name), image.get(f"{name}.rebuilding"))
 
 
 def _damage_index(directory: Path) -> bool:

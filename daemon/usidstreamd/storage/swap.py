@@ -48,6 +48,7 @@ def rebuilding_path(path: Path) -> Path:
 
 def decide(path: Path, *, keeps_damaged: bool) -> Manifest:
     """Publish the manifest, when the new file and the new ledger are whole and on the disk."""
+    sync_directory(path.parent)  # with its name: a manifest without the new file would be believed
     names = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     candidates = (path.with_name(path.name + DAMAGED_SUFFIX + name) for name in names)
     damaged = next(candidate for candidate in candidates if not candidate.exists())
