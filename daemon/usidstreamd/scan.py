@@ -150,6 +150,8 @@ class Scan:
         """Do what the clock asks for."""
         if self._pipeline is not None and self.session.state in _GROWING:
             self._pipeline.tick(now)
+        if self._pipeline is not None and not self.session.is_stuck:
+            self._pipeline.hurry(now)
         return self._carry_out(self.session.tick(now))
 
     def take_acks(self, now: float) -> Sends:

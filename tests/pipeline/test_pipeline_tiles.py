@@ -7,7 +7,7 @@ import pytest
 
 from usidstreamd.assembly import Assembly, Block, BufferPool, MemoryScratch, TileGrid
 from usidstreamd.codecs import choose
-from usidstreamd.pipeline.tiles import EncodeFailed, MainParts, TileWriter
+from usidstreamd.pipeline.tiles import STALL_S, EncodeFailed, MainParts, TileWriter
 from usidstreamd.storage import ChunkAddress, StorageError, WriteTile
 
 GRID = TileGrid(8, 6, chunk_rows=4, chunk_cols=3, tile_cols=6)  # two tiles of two chunks
@@ -175,3 +175,68 @@ def test_a_tile_that_cannot_be_handed_over_is_told_and_passes_no_barrier(bench):
     assert isinstance(failed.error, StorageError)
     assert passed == []
     assert bench.writer.take_written() == ([], [])
+
+
+# ---------------------------------------------------------------- writes that hang
+
+
+def test_writes_hang_when_none_is_done_for_a_while(bench):
+    writer = bench.writer
+    assert not writer.is_stalled(0.0)
+    assert not writer.is_stalled(10.0)
+    bench.write_tile(0)
+    bench.write_tile(4)
+    bench.encoders.run_all()
+    assert not writer.is_stalled(10.0 + STALL_S / 2)
+    assert writer.is_stalled(10.0 + STALL_S)
+    bench.answer(0)
+    assert not writer.is_stalled(20.0)
+    assert not writer.is_stalled(20.0 + STALL_S / 2)
+    assert writer.is_stalled(20.0 + STALL_S)
+    bench.answer(1)
+    assert not writer.is_stalled(30.0)
+    assert not writer.is_stalled(40.0)
+
+
+def test_tiles_are_overtaken_once_and_then_waited_for_only_by_who_needs_the_file(bench):
+    first = bench.write_tile(0)
+    passed = []
+    assert bench.writer.overtake() == [("Height", first)]
+    second = bench.write_tile(4)
+    assert bench.writer.overtake() == [("Height", second)]
+    assert bench.writer.overtake() == []
+    bench.writer.after_all(lambda: passed.append("commit"), but_overtaken=True)
+    bench.writer.after_all(lambda: passed.append("checkpoint"))
+    assert passed == ["commit"]
+    bench.encoders.run_all()
+    assert not bench.writer.has_overtaken_written
+    addresses = bench.answer(0)
+    assert bench.writer.has_overtaken_written
+    assert bench.writer.take_written() == (addresses, [first])
+    assert not bench.writer.has_overtaken_written
+    bench.answer(1)
+    assert passed == ["commit", "checkpoint"]
+
+
+def test_a_write_after_others_were_overtaken_is_waited_for(bench):
+    bench.write_tile(0)
+    bench.writer.overtake()
+    bench.write_tile(4)
+    passed = []
+    bench.writer.after_all(lambda: passed.append(1), but_overtaken=True)
+    bench.encoders.run_all()
+    bench.answer(0)
+    assert passed == []
+    bench.answer(1)
+    assert passed == [1]
+
+
+def test_closing_gives_the_buffers_back_that_no_write_will(bench):
+    bench.write_tile(0)
+    bench.write_tile(4)
+    bench.encoders.run_all()
+    bench.answer(0)
+    bench.writer.close()
+    assert bench.pool.in_use_bytes == 0
+    bench.answer(1)  # too late, and no harm
+    assert bench.pool.in_use_bytes == 0

@@ -5,6 +5,7 @@ Four runs, each begun by the session or the clock, each ended by another thread'
 * *placing*: a block is copied into tiles; what becomes complete goes to the file at once.
 * *commit*: every block placed so far becomes durable. Tiles on their way are waited for, so that
   their addresses reach the ledger; blocks with an incomplete tile are journalled as they came.
+  Tiles whose writes hang, as all do while any file of the process does, are journalled instead.
   While row segments hold more that nobody needs than what is needed, incomplete tiles are written
   again into the latest segment, a few a commit, so that the first ones go.
 * *checkpoint*: the file tells its readers what it holds, and row segments that nobody needs go.
@@ -37,7 +38,7 @@ from ..session import events
 from ..storage import CoverageUpdate, JournalBlock
 from ..storage.ledger_records import Finalise as Decision
 from .attributes import read_attrs
-from .backlog import Backlog, Entry, SegmentBook, fresh, replayed, tiles_moved
+from .backlog import Backlog, Entry, SegmentBook, entries_of, fresh, replayed, tiles_moved
 from .rows import block_as_taken, block_to_place
 from .tiles import EncodeFailed, MainParts, Post, TileWriter
 
@@ -59,6 +60,13 @@ class Run(Enum):
 
     CHECKPOINT = "checkpoint"
     ENDING = "ending"
+
+
+@dataclass(frozen=True, slots=True)
+class _Overtaken:
+    """What the ledger is told of tiles that were journalled before they were written."""
+
+    tiles: list[Tile]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,7 @@ class _Commit:
     fresh: list[Entry]
     moved: dict[Tile, list[Entry]]
     tiles: list[Tile]
+    is_journalling: bool = False
 
     @property
     def blocks(self) -> list[JournalBlock]:
@@ -174,6 +183,7 @@ class ScanPipeline:
         self._commit: _Commit | None = None
         self._ending: _Ending | None = None
         self._is_checkpointing = False
+        self._is_closing = False
         self._checkpoint_due_s: float | None = None
         self._unseen: dict[str, bool] = dict.fromkeys(mains, False)
         self._complete_in = np.zeros(layout.n_positions, np.uint8)
@@ -301,9 +311,23 @@ class ScanPipeline:
             tiles=[],
         )
         self._commit = commit
-        self._writer.after_all(lambda: self._journal_commit(commit))
+        self._writer.after_all(lambda: self._journal_commit(commit), but_overtaken=True)
+
+    def hurry(self, now: float) -> None:
+        """Let a commit wait no longer for tiles whose writes hang: journal them."""
+        if not self._writer.is_stalled(now):
+            return
+        commit = self._commit
+        if commit is None or commit.is_journalling:
+            return
+        for main, tile in self._writer.overtake():
+            commit.fresh += entries_of(self._numbers[main], tile)
+        self._journal_commit(commit)
 
     def _journal_commit(self, commit: _Commit) -> None:
+        if commit.is_journalling:
+            return
+        commit.is_journalling = True
         chunks, commit.tiles = self._writer.take_written()
         self._journal.submit(
             storage.JournalCommit(
@@ -329,6 +353,11 @@ class ScanPipeline:
             marker=commit.marker, positions=commit.positions, coverage=commit.coverage
         )
         return [done]
+
+    def _on_overtaken_ledgered(self, tiles: list[Tile]) -> None:
+        self._segments.ledgered(tiles)
+        if self._ending is None and not self._is_closing:
+            self._checkpoint_journal()
 
     def _count_positions(self, main: str) -> None:
         """Keep the number of positions complete in every main."""
@@ -367,7 +396,19 @@ class ScanPipeline:
     def suspend(self) -> None:
         """Show readers all there is, then close the file; the journal keeps the rest."""
         self._begin_checkpoint()
-        self._writer.after_all(lambda: self._store.submit(storage.Close()))
+        self._writer.after_all(self._close_file)
+
+    def _close_file(self) -> None:
+        self._is_closing = True
+        self._ledger_overtaken()
+        self._store.submit(storage.Close())
+
+    def _ledger_overtaken(self) -> None:
+        """Bring tiles to the ledger that no commit waited for, lest the next is long in coming."""
+        if self._writer.has_overtaken_written:
+            chunks, tiles = self._writer.take_written()
+            token = _Overtaken(tiles)
+            self._journal.submit(storage.JournalCommit(chunks=chunks, token=token))
 
     def _stored(self, main: str) -> CoverageUpdate:
         """Return what the file holds of a main once all writes under way are done."""
@@ -381,6 +422,7 @@ class ScanPipeline:
     def _on_flushed(self, run: Any) -> None:
         if run is Run.CHECKPOINT:
             self._is_checkpointing = False
+            self._ledger_overtaken()
             if self._ending is None:  # else the journal closes, and all of it goes
                 self._checkpoint_journal()
         elif self._ending is not None:
@@ -535,6 +577,8 @@ class ScanPipeline:
                 self._writer.on_written(token, chunks)
             case storage.Journalled(token=Run.ENDING) if self._ending is not None:
                 self._record_end(self._ending)
+            case storage.Journalled(token=_Overtaken(tiles=tiles)):
+                self._on_overtaken_ledgered(tiles)
             case storage.Journalled(segment=segment):
                 told = self._on_journalled(segment)
             case storage.FinaliseRecorded() if self._is_interrupting():
@@ -556,6 +600,7 @@ class ScanPipeline:
         """Give all memory back; nothing more is placed."""
         self._queue.clear()
         self._current = self._replaying = self._replay = None
+        self._writer.close()
         for parts in self.mains.values():
             parts.assembly.close()
 

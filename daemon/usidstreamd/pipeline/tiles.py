@@ -1,8 +1,9 @@
 """Tiles on their way into the file: encoded in the codec pool, written by the storage thread.
 
 Knows which writes are under way and, once each is done, where its chunks lie. A *barrier* is passed
-when all writes that were under way at its making are done. It knows nothing of rows, acks or when
-anything is durable.
+when all writes that were under way at its making are done. HDF5 has one lock for all files of the
+process, so a write may hang because of a file that is not this scan's: whoever cannot wait takes
+such tiles another way, and says so. It knows nothing of rows, acks or when anything is durable.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from ..assembly import Assembly, Tile
 from ..codecs import Codec
 
 Post: TypeAlias = Callable[[Any], None]
+
+STALL_S = 0.5
+"""Writes hang when none has been done for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ class TileWriter:
     ----------
     nbytes
         Bytes of the tiles that are on their way.
+    has_overtaken_written
+        Whether `take_written` would tell of tiles that were overtaken.
     """
 
     def __init__(
@@ -79,6 +85,11 @@ class TileWriter:
         self._post = post
         self._tokens = itertools.count(1)
         self._writes: dict[int, _Write] = {}
+        self._overtaken: set[int] = set()
+        self._n_written = 0
+        self._n_seen = 0
+        self._quiet_since_s = 0.0
+        self.has_overtaken_written = False
         self.nbytes = 0
         self._barriers: list[_Barrier] = []
         self._addresses: list[storage.ChunkAddress] = []
@@ -91,23 +102,50 @@ class TileWriter:
         self.nbytes += data.nbytes
         self._encoders.submit(self._encode_and_store, token, self._writes[token], data)
 
-    def after_all(self, then: Callable[[], None]) -> None:
-        """Call ``then`` once every write that is under way now is done; now if there is none."""
-        if self._writes:
-            self._barriers.append(_Barrier(set(self._writes), then))
+    def after_all(self, then: Callable[[], None], *, but_overtaken: bool = False) -> None:
+        """Call ``then`` once every write that is under way now is done; now if there is none.
+
+        With ``but_overtaken`` those that were taken another way are not waited for.
+        """
+        tokens = self._writes.keys() - (self._overtaken if but_overtaken else set())
+        if tokens:
+            self._barriers.append(_Barrier(tokens, then))
         else:
             then()
+
+    def is_stalled(self, now: float) -> bool:
+        """Tell whether the writes under way hang. To be asked now and then."""
+        if not self._writes or self._n_written != self._n_seen:
+            self._n_seen, self._quiet_since_s = self._n_written, now
+        return now - self._quiet_since_s >= STALL_S
+
+    def overtake(self) -> list[tuple[str, Tile]]:
+        """Return main and tile of the complete ones under way, each once, to be taken another way.
+
+        They are written all the same, some time.
+        """
+        tokens = self._writes.keys() - self._overtaken
+        self._overtaken |= tokens
+        writes = [self._writes[token] for token in sorted(tokens)]
+        return [(write.main, write.tile) for write in writes if write.is_complete]
 
     def take_written(self) -> tuple[list[storage.ChunkAddress], list[Tile]]:
         """Take the addresses of chunks written since the last call, and their complete tiles."""
         taken = self._addresses, self._written
         self._addresses, self._written = [], []
+        self.has_overtaken_written = False
         return taken
 
     def on_written(self, token: int, addresses: Sequence[storage.ChunkAddress]) -> None:
         """Note that a tile is in the file; give its buffer back and pass barriers."""
+        if token not in self._writes:  # after `close`
+            return
         write = self._writes.pop(token)
+        self._n_written += 1
         self.nbytes -= write.nbytes
+        if token in self._overtaken:
+            self._overtaken.remove(token)
+            self.has_overtaken_written = True
         self._addresses += addresses
         if write.is_complete:
             self._mains[write.main].assembly.release(write.tile)
@@ -118,6 +156,19 @@ class TileWriter:
         self._barriers = [barrier for barrier in self._barriers if barrier.tokens]
         for barrier in passed:
             barrier.then()
+
+    def close(self) -> None:
+        """Give the buffers back of all writes under way; nobody waits for them any more.
+
+        The storage thread must have been told to close: what codec threads still hand over comes
+        after that, and is refused.
+        """
+        for write in self._writes.values():
+            if write.is_complete:
+                self._mains[write.main].assembly.release(write.tile)
+        self._writes.clear()
+        self._barriers.clear()
+        self.nbytes = 0
 
     def _encode_and_store(self, token: int, write: _Write, data: npt.NDArray[Any]) -> None:
         """Encode a tile's chunks and hand them over. Runs in a codec thread."""

@@ -187,6 +187,11 @@ class Session:
         return self._intake.shortage
 
     @property
+    def is_stuck(self) -> bool:
+        """Whether something of this scan waits for room on the disk."""
+        return self._intake.stuck is not None
+
+    @property
     def promised_nbytes(self) -> int:
         """What peers may still send without asking."""
         return self._intake.promised_nbytes

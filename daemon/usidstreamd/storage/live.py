@@ -268,6 +268,7 @@ class LiveFile:
             with _open_for_writing(self.path) as h5_file:
                 self._write_end(h5_file, result, attrs, ended, chunks)
             self._sync()
+            self._close_descriptor()
         except (OSError, RuntimeError) as error:
             raise half_way_error("finalise", self.path, error) from error
         finally:
@@ -308,6 +309,7 @@ class LiveFile:
         try:
             self._close_hdf5()
             self._sync()
+            self._close_descriptor()
         except (OSError, RuntimeError) as error:
             raise storage_error("close", self.path, error) from error
         finally:
@@ -322,9 +324,13 @@ class LiveFile:
         """Let go of everything, whatever the state; for where a cause is being raised already."""
         with contextlib.suppress(OSError, RuntimeError):
             self._close_hdf5()
+        with contextlib.suppress(OSError):
+            self._close_descriptor()
+
+    def _close_descriptor(self) -> None:
         if self._sync_fd >= 0:
-            os.close(self._sync_fd)
-            self._sync_fd = -1
+            fd, self._sync_fd = self._sync_fd, -1
+            os.close(fd)
 
 
 def ended_result(path: Path, layout: ScanLayout, scan_id: str) -> FinishedResult | None:

@@ -159,7 +159,13 @@ class ScanJournal:
                 self._sync_file()
                 self._decide([Closed(), Done()] if is_done else [Closed()])
         finally:
+            self._close_files()
+
+    def _close_files(self) -> None:
+        try:
             self._release()
+        except OSError as error:
+            raise storage_error("close", self._path, error) from error
 
     def _decide(self, records: Sequence[Record]) -> None:
         self._require(0, min(self._keep_free_bytes, RECORDS_KEEP_FREE_BYTES))
