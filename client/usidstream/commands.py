@@ -22,7 +22,7 @@ from .feeds import Summary, load_feed
 from .feeds.faults import FAULTS, Fault, parse_fault
 from .feeds.simulate import run as run_feed
 from .feeds.simulate import unit_name
-from .progress import show_progress
+from .progress import show_progress, tell_notes
 
 DEFAULT_ENDPOINT = f"tcp://127.0.0.1:{wire.DEFAULT_DATA_PORT}"
 STATUS_TIMEOUT_S = 5.0
@@ -243,7 +243,7 @@ def _sending(scan: Scan, *, quiet: bool) -> Iterator[None]:
     if not quiet:
         print(f"scan {scan.scan_id} -> {scan.file}", file=sys.stderr)
     try:
-        with scan:
+        with tell_notes(lambda: scan.notice, quiet=quiet), scan:
             yield
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)

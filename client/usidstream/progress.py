@@ -7,6 +7,7 @@ is counted.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from rich.progress import (
 )
 
 PLAIN_LINE_INTERVAL_S = 5.0
+NOTE_INTERVAL_S = 0.5
+NOTE_JOIN_S = 5.0
 
 Advance = Callable[[int, int], None]
 """Takes how much is done, and of how much."""
@@ -47,6 +50,38 @@ def show_progress(label: str, unit: str = "", *, quiet: bool = False) -> Iterato
             yield advance
     else:
         yield _PlainLines(label, unit)
+
+
+@contextmanager
+def tell_notes(note: Callable[[], str], *, quiet: bool = False) -> Iterator[None]:
+    """Print a note whenever it changes, also while the work inside the ``with`` block hangs.
+
+    Parameters
+    ----------
+    note
+        Returns what is to be said at present, empty for nothing; called by another thread.
+    quiet
+        Print nothing.
+    """
+    done = threading.Event()
+
+    def tell() -> None:
+        told = ""
+        while not done.wait(NOTE_INTERVAL_S):
+            if (present := note()) != told:
+                told = present
+                line = present or "going on"
+                print(line, file=sys.stderr, flush=True)  # noqa: T201 - a command's output
+
+    teller = threading.Thread(target=tell, name="notes", daemon=True)
+    if not quiet:
+        teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if not quiet:
+            teller.join(NOTE_JOIN_S)
 
 
 @contextmanager

@@ -111,6 +111,7 @@ def test_credit_stops_in_time_and_scans_go_on_when_there_is_room(disk: SmallDisk
         assert sorted(disk.path.rglob("*.h5*")) == before, "nothing of a refused scan stays"
         with pytest.raises(DeliveryTimeoutError, match=r"the daemon says: only \d+ MiB are free"):
             instruments[0].scan.wait_durable(timeout_s=1.5)
+        assert "Free space on the disk of" in instruments[0].scan.notice
         assert all(instrument.is_alive() for instrument in instruments)
         disk.free()
         for instrument in instruments:

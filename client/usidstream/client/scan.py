@@ -301,6 +301,12 @@ class Scan:
         with self._channel.lock:
             self._channel.corrupt += 1
 
+    @property
+    def notice(self) -> str:
+        """What keeps the daemon from taking more at present, such as a full disk; else empty."""
+        with self._channel.lock:
+            return self._channel.delivery.notice
+
     # ------------------------------------------------------------ waiting and ending
 
     def wait_durable(self, timeout_s: float | None = None) -> None:
