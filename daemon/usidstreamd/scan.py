@@ -164,13 +164,12 @@ class Scan:
 
     def _note(self, source: str, error: UsidstreamError | None) -> Sends:
         """Pass a shortage of this scan's own on, and tell the operator of the first and last."""
-        before = self.session.shortage
+        was_stuck = self.session.is_stuck
         sends = self.note_shortage(source, error)
-        after = self.session.shortage
-        if before is None and after is not None:
-            log.warning("scan %s waits: %s", self.scan_id, after)
-        elif before is not None and after is None:
-            log.info("scan %s goes on: there is room again", self.scan_id)
+        if self.session.is_stuck and not was_stuck:
+            log.warning("scan %s waits for room: %s", self.scan_id, error)
+        elif was_stuck and not self.session.is_stuck:
+            log.info("scan %s waits no more", self.scan_id)
         return sends
 
     def note_shortage(self, source: str, error: UsidstreamError | None) -> Sends:

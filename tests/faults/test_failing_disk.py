@@ -201,4 +201,4 @@ def test_what_finds_no_space_is_written_once_there_is_some(
         write(scan, stop, N_ROWS)
         assert scan.finish().status == "complete"
     require_whole(scan.result.file)
-    assert daemon.log.count("waits: ") == daemon.log.count("goes on: ") == 1
+    assert daemon.log.count("waits for room") == daemon.log.count("waits no more") == 1

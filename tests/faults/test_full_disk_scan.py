@@ -21,8 +21,8 @@ from usidstream import DeliveryTimeoutError, Dimension, MainLayout, ScanLayout, 
 from usidstream.errors import UsidstreamError
 from usidstreamd.verify import verify_file
 
-DISK_BYTES = 128 * MIB
-RESERVE_MB = 44
+DISK_BYTES = 144 * MIB
+RESERVE_MB = 52
 N_ROWS, N_COLS, BLOCK_ROWS = 3072, 2048, 32  # 24 MiB
 RETAIN_LIMIT_BYTES = 2 * MIB
 OPTIONS: dict[str, Any] = {
@@ -52,21 +52,28 @@ def values(seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 class Instrument(threading.Thread):
-    """Writes one scan, from its opening to its end, in a thread."""
+    """Writes one scan, from its opening to its end, in a thread.
 
-    def __init__(self, daemon: Daemon, seed: int) -> None:
+    With ``rests`` it waits half-way until `go_on` is set.
+    """
+
+    def __init__(self, daemon: Daemon, seed: int, *, rests: bool = False) -> None:
         super().__init__(daemon=True)
+        self.go_on = threading.Event()
+        if not rests:
+            self.go_on.set()
         self.data = values(seed)
         self.client = connect(
             daemon.endpoint, write_timeout_s=120, retain_limit_bytes=RETAIN_LIMIT_BYTES
         )
         self.scan = self.client.open_scan(make_layout())
         self.result: Any = None
-        self.start()
 
     def run(self) -> None:
         with self.client, self.scan as scan:
             for row in range(0, N_ROWS, BLOCK_ROWS):
+                if row == N_ROWS // 2:
+                    self.go_on.wait()
                 scan.write_block(row, self.data[row : row + BLOCK_ROWS])
         self.result = scan.result
 
@@ -103,6 +110,8 @@ def test_credit_stops_in_time_and_scans_go_on_when_there_is_room(disk: SmallDisk
     disk.leave((RESERVE_MB + 12) * MIB)
     with Daemon(disk.path / "data", **OPTIONS) as daemon:
         instruments = [Instrument(daemon, seed) for seed in (1, 2)]
+        for instrument in instruments:
+            instrument.start()
         wait_until_short(daemon)
         before = sorted(disk.path.rglob("*.h5*"))
         with connect(daemon.endpoint) as client, pytest.raises(UsidstreamError) as refused:
@@ -118,7 +127,7 @@ def test_credit_stops_in_time_and_scans_go_on_when_there_is_room(disk: SmallDisk
             instrument.require_whole()
     assert daemon.log.count("nothing more is taken") == 1
     assert daemon.log.count("there is room again") == 1
-    assert "waits" not in daemon.log, "the reserve was enough for all that was granted"
+    assert "waits for room" not in daemon.log, "the reserve was enough for all that was granted"
     assert "Traceback" not in daemon.log
 
 
@@ -126,9 +135,13 @@ def test_credit_stops_in_time_and_scans_go_on_when_there_is_room(disk: SmallDisk
 @pytest.mark.parametrize("left_mib", [20, 0])
 def test_a_disk_that_others_fill_stops_nothing_for_good(disk: SmallDisk, left_mib: int) -> None:
     with Daemon(disk.path / "data", **OPTIONS) as daemon:
-        instruments = [Instrument(daemon, seed) for seed in (1, 2)]
+        instruments = [Instrument(daemon, seed, rests=True) for seed in (1, 2)]
+        for instrument in instruments:
+            instrument.start()
         wait_for(lambda: instruments[0].scan.durable > 0, "the first rows to be durable")
         disk.leave(left_mib * MIB)
+        for instrument in instruments:
+            instrument.go_on.set()
         wait_until_short(daemon, 3)
         durable = [instrument.scan.durable for instrument in instruments]
         disk.free()
@@ -144,9 +157,11 @@ def test_a_daemon_that_ends_on_a_full_disk_is_gone_on_with(
     disk: SmallDisk, with_signal: signal.Signals
 ) -> None:
     with Daemon(disk.path / "data", **OPTIONS) as daemon:
-        instrument = Instrument(daemon, 3)
+        instrument = Instrument(daemon, 3, rests=True)
+        instrument.start()
         wait_for(lambda: instrument.scan.durable > 0, "the first rows to be durable")
         disk.leave(0)
+        instrument.go_on.set()
         wait_until_short(daemon, 2)
         code = daemon.stop(with_signal)
         assert code == (0 if with_signal == signal.SIGTERM else -signal.SIGKILL)
