@@ -1,8 +1,8 @@
 """One scan's data between the socket and its file: placed, made durable, encoded, stored.
 
 ``tiles`` carries complete tiles into the file, ``backlog`` knows which blocks the journal must hold
-meanwhile, ``scan_pipeline`` orders it all. Runs in the socket thread and never waits: every outcome
-comes back through the mailbox.
+meanwhile, ``committing`` makes both durable, ``positions`` counts, ``scan_pipeline`` orders it all.
+Runs in the socket thread and never waits: every outcome comes back through the mailbox.
 """
 
 from .attributes import read_attrs

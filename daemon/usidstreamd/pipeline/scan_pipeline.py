@@ -38,14 +38,13 @@ from ..session import events
 from ..storage import CoverageUpdate, JournalBlock
 from ..storage.ledger_records import Finalise as Decision
 from .attributes import read_attrs
-from .backlog import Backlog, Entry, SegmentBook, entries_of, fresh, replayed, tiles_moved
+from .committing import Committing, Overtaken
+from .positions import CompletePositions
 from .rows import block_as_taken, block_to_place
 from .tiles import EncodeFailed, MainParts, Post, TileWriter
 
 MAX_SNAPSHOTS_COUNT = 4
 """Incomplete tiles written at the end at once, each a copy."""
-MAX_BACKLOG_BYTES = 16 << 20
-"""Messages kept until they are journalled; above it nothing is placed until a commit is done."""
 MAX_UNDERWAY_BYTES = 16 << 20
 """Complete tiles on their way into the file; with more of them nothing is placed, for a longer
 queue makes nothing quicker: what is new waits longer to become durable, and takes memory."""
@@ -60,13 +59,6 @@ class Run(Enum):
 
     CHECKPOINT = "checkpoint"
     ENDING = "ending"
-
-
-@dataclass(frozen=True, slots=True)
-class _Overtaken:
-    """What the ledger is told of tiles that were journalled before they were written."""
-
-    tiles: list[Tile]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,26 +82,6 @@ class _Placing:
     peer: bytes
     block: wire.Block
     placement: Placement
-
-
-@dataclass(slots=True)
-class _Commit:
-    """A commit under way."""
-
-    marker: int
-    positions: int
-    coverage: events.Coverage | None
-    attrs: dict[str, Any]
-    fresh: list[Entry]
-    moved: dict[Tile, list[Entry]]
-    tiles: list[Tile]
-    is_journalling: bool = False
-
-    @property
-    def blocks(self) -> list[JournalBlock]:
-        """What is to be journalled."""
-        moved = (entry for entries in self.moved.values() for entry in entries)
-        return [entry.block for entry in (*moved, *self.fresh)]
 
 
 @dataclass(slots=True)
@@ -144,8 +116,6 @@ class ScanPipeline:
 
     Attributes
     ----------
-    positions
-        The number of positions complete in every main, as counted last.
     scratch_shortage
         Why nothing is placed, where parked tiles lack room on the disk.
     """
@@ -178,23 +148,19 @@ class ScanPipeline:
         self._current: _Placing | None = None
         self._replay: Iterator[tuple[int, JournalBlock]] | None = None
         self._replaying: tuple[int, JournalBlock, Placement] | None = None
-        self._backlog = Backlog()
-        self._segments = SegmentBook(segment_bytes)
-        self._commit: _Commit | None = None
+        self._commits = Committing(self._writer, journal, self._numbers, segment_bytes)
         self._ending: _Ending | None = None
         self._is_checkpointing = False
         self._is_closing = False
         self._checkpoint_due_s: float | None = None
         self._unseen: dict[str, bool] = dict.fromkeys(mains, False)
-        self._complete_in = np.zeros(layout.n_positions, np.uint8)
-        self._states = {name: np.zeros(layout.n_positions, np.bool_) for name in mains}
-        self.positions = 0
+        self._complete = CompletePositions(layout.n_positions, mains)
         self.scratch_shortage: UsidstreamError | None = None
 
     @property
     def backlog_bytes(self) -> int:
         """Bytes of blocks that the next commit may have to journal."""
-        return self._backlog.nbytes
+        return self._commits.backlog_bytes
 
     # -- placing
 
@@ -231,7 +197,7 @@ class ScanPipeline:
         if not self._step(placing.block.main, placing.placement):
             return None
         self._current = None
-        self._backlog.add(fresh(self._as_taken(placing.block), placing.placement))
+        self._commits.add(self._as_taken(placing.block), placing.placement)
         return _settled(placing.peer, placing.block)
 
     def _take_next(self) -> events.Event | None:
@@ -252,8 +218,7 @@ class ScanPipeline:
 
     def _is_busy(self) -> bool:
         """Whether blocks must wait: memory goes to what a commit or the file has not taken yet."""
-        is_behind = self._writer.nbytes > MAX_UNDERWAY_BYTES
-        return is_behind or self._backlog.exceeds(MAX_BACKLOG_BYTES)
+        return self._writer.nbytes > MAX_UNDERWAY_BYTES or self._commits.is_behind
 
     def _replay_one(self, replay: Iterator[tuple[int, JournalBlock]]) -> bool:
         """Place a journalled block again; return whether to go on."""
@@ -268,7 +233,7 @@ class ScanPipeline:
         if not self._step(self._names[block.main], placement):
             return False
         self._replaying = None
-        self._segments.journalled(segment, [replayed(block, placement)])
+        self._commits.add_replayed(segment, block, placement)
         return True
 
     def _step(self, main: str, placement: Placement) -> bool:
@@ -300,64 +265,21 @@ class ScanPipeline:
         for name in self.mains:
             self._count_positions(name)
         attrs, self._annotations = self._annotations, {}
-        moved = tiles_moved(self._segments, self._backlog.nbytes)
-        commit = _Commit(
+        done = events.Committed(
             marker=marker,
-            positions=self.positions,
+            positions=self._complete.count,
             coverage=self.coverage() if coverage else None,
-            attrs=attrs,
-            fresh=self._backlog.take(moved),
-            moved=moved,
-            tiles=[],
         )
-        self._commit = commit
-        self._writer.after_all(lambda: self._journal_commit(commit), but_overtaken=True)
+        self._commits.begin(done, attrs)
 
     def hurry(self, now: float) -> None:
-        """Let a commit wait no longer for tiles whose writes hang: journal them."""
-        if not self._writer.is_stalled(now):
-            return
-        commit = self._commit
-        if commit is None or commit.is_journalling:
-            return
-        for main, tile in self._writer.overtake():
-            commit.fresh += entries_of(self._numbers[main], tile)
-        self._journal_commit(commit)
-
-    def _journal_commit(self, commit: _Commit) -> None:
-        if commit.is_journalling:
-            return
-        commit.is_journalling = True
-        chunks, commit.tiles = self._writer.take_written()
-        self._journal.submit(
-            storage.JournalCommit(
-                blocks=commit.blocks,
-                chunks=chunks,
-                attrs=commit.attrs,
-                token=commit.marker,
-            )
-        )
-
-    def _on_journalled(self, segment: int | None) -> list[events.Event]:
-        commit, self._commit = self._commit, None
-        if commit is None:
-            return []
-        if segment is not None:
-            for tile, entries in commit.moved.items():
-                self._segments.moved(segment, tile, entries)
-            self._segments.journalled(segment, commit.fresh)
-        self._segments.ledgered(commit.tiles)
-        if self._segments.is_wasteful and self._segments.has_unneeded:
-            self._checkpoint_journal()
-        done = events.Committed(
-            marker=commit.marker, positions=commit.positions, coverage=commit.coverage
-        )
-        return [done]
+        """Let a commit wait no longer for tiles whose writes hang."""
+        self._commits.hurry(now)
 
     def _on_overtaken_ledgered(self, tiles: list[Tile]) -> None:
-        self._segments.ledgered(tiles)
+        self._commits.on_ledgered(tiles)
         if self._ending is None and not self._is_closing:
-            self._checkpoint_journal()
+            self._commits.drop_segments()
 
     def _count_positions(self, main: str) -> None:
         """Keep the number of positions complete in every main."""
@@ -366,14 +288,7 @@ class ScanPipeline:
         if rows is None:
             return
         self._unseen[main] = True
-        self._note_complete(main, slice(*rows), assembly.positions_state(*rows) == COMPLETE)
-
-    def _note_complete(self, main: str, window: slice, complete: npt.NDArray[np.bool_]) -> None:
-        gained = complete & ~self._states[main][window]
-        self._states[main][window] = complete
-        self._complete_in[window] += gained
-        in_all = self._complete_in[window] == len(self.mains)
-        self.positions += int(np.count_nonzero(gained & in_all))
+        self._complete.note(main, slice(*rows), assembly.positions_state(*rows) == COMPLETE)
 
     # -- checkpoints
 
@@ -400,15 +315,8 @@ class ScanPipeline:
 
     def _close_file(self) -> None:
         self._is_closing = True
-        self._ledger_overtaken()
+        self._commits.ledger_overtaken()
         self._store.submit(storage.Close())
-
-    def _ledger_overtaken(self) -> None:
-        """Bring tiles to the ledger that no commit waited for, lest the next is long in coming."""
-        if self._writer.has_overtaken_written:
-            chunks, tiles = self._writer.take_written()
-            token = _Overtaken(tiles)
-            self._journal.submit(storage.JournalCommit(chunks=chunks, token=token))
 
     def _stored(self, main: str) -> CoverageUpdate:
         """Return what the file holds of a main once all writes under way are done."""
@@ -422,9 +330,9 @@ class ScanPipeline:
     def _on_flushed(self, run: Any) -> None:
         if run is Run.CHECKPOINT:
             self._is_checkpointing = False
-            self._ledger_overtaken()
+            self._commits.ledger_overtaken()
             if self._ending is None:  # else the journal closes, and all of it goes
-                self._checkpoint_journal()
+                self._commits.drop_segments()
         elif self._ending is not None:
             decision = self._ending.decision
             self._store.submit(
@@ -434,10 +342,6 @@ class ScanPipeline:
                     attrs=decision.attrs,
                 )
             )
-
-    def _checkpoint_journal(self) -> None:
-        first = self._segments.first_needed()
-        self._journal.submit(storage.JournalCheckpoint(first_segment=first))
 
     # -- the end
 
@@ -543,7 +447,7 @@ class ScanPipeline:
             return self._store.fetch(name, rect.row, rows, rect.col, cols)
 
         self.mains[name].assembly.load_coverage(held.states, held.partial, fetch)
-        self._note_complete(name, slice(0, len(held.states)), held.states == COMPLETE)
+        self._complete.note(name, slice(0, len(held.states)), held.states == COMPLETE)
 
     def go_on_ending(self, decision: Decision) -> None:
         """End a scan whose end an earlier daemon had decided."""
@@ -567,7 +471,7 @@ class ScanPipeline:
         """Return the number of positions complete in every main, as placed by now."""
         for name in self.mains:
             self._count_positions(name)
-        return self.positions
+        return self._complete.count
 
     def handle(self, outcome: Any) -> list[events.Event]:
         """Take what another thread had to say; return what the session should know."""
@@ -577,12 +481,12 @@ class ScanPipeline:
                 self._writer.on_written(token, chunks)
             case storage.Journalled(token=Run.ENDING) if self._ending is not None:
                 self._record_end(self._ending)
-            case storage.Journalled(token=_Overtaken(tiles=tiles)):
+            case storage.Journalled(token=Overtaken(tiles=tiles)):
                 self._on_overtaken_ledgered(tiles)
             case storage.Journalled(segment=segment):
-                told = self._on_journalled(segment)
+                told = self._commits.on_journalled(segment)
             case storage.FinaliseRecorded() if self._is_interrupting():
-                self._checkpoint_journal()
+                self._commits.drop_segments()
                 self._show_all()
             case storage.FinaliseRecorded():
                 self._journal.submit(storage.JournalClose(is_clean=False))
