@@ -128,7 +128,7 @@ def test_killed_while_it_recovers(
                 assert damage_index(before.record.path)
             for _ in range(chance.randint(1, KILLS_IN_A_ROW)):
                 daemon.start()
-                _wait_for_a_moment_of_recovery(daemon, chance)
+                _wait_for_a_moment_of_recovery(daemon, chance, 2 if is_damaged else 1)
                 daemon.stop(signal.SIGKILL)
                 after = examine(daemon.data_dir, scan_id)
                 if after.is_open and after.recoveries > before.recoveries:
@@ -175,9 +175,12 @@ def _wait_for_a_moment_of_the_end(daemon: Daemon, scan_id: str, chance: random.R
     time.sleep(chance.uniform(0.0, 0.1))
 
 
-def _wait_for_a_moment_of_recovery(daemon: Daemon, chance: random.Random) -> None:
+def _wait_for_a_moment_of_recovery(
+    daemon: Daemon, chance: random.Random, n_comparisons: int
+) -> None:
+    """Let some time pass; in half of the cases from when a file was compared, or the new one."""
     if chance.random() < 0.5:
-        wait_for_comparisons(daemon, chance.randint(1, 2))
-        time.sleep(chance.uniform(0.0, 0.1))
+        wait_for_comparisons(daemon, chance.randint(1, n_comparisons))
+        time.sleep(chance.uniform(0.0, 0.05))
     else:
-        time.sleep(chance.uniform(0.0, 0.7))
+        time.sleep(chance.uniform(0.0, 0.3))
