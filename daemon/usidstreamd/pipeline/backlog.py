@@ -175,17 +175,22 @@ class SegmentBook:
                     yielded.add(tile)
                     yield self._noted[tile][0], tile
 
-    def first_needed(self) -> int:
+    def first_needed(self, *, is_growing: bool = False) -> int:
         """Return the first segment that is needed, or the one after the latest.
 
         Those before it count no more: the caller lets them go.
+
+        Parameters
+        ----------
+        is_growing
+            Blocks that are not noted yet may be on their way into the latest segment: it stays.
         """
         for number in sorted(self._needed_by):
-            if self._needed_by[number]:
+            if self._needed_by[number] or (is_growing and number == self._latest):
                 break
             del self._needed_by[number]
             self._total_bytes -= self._nbytes.pop(number)
-        return min(self._needed_by, default=self._latest + 1)
+        return min(self._needed_by, default=self._latest + (not is_growing))
 
 
 def fresh(block: JournalBlock, placement: Placement) -> FreshBlock:

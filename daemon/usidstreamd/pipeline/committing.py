@@ -158,6 +158,7 @@ class Committing:
         self._segments.ledgered(tiles)
 
     def drop_segments(self) -> None:
-        """Let the row segments go that nobody needs."""
-        first = self._segments.first_needed()
+        """Let the row segments go that nobody needs, nor a commit that is being journalled."""
+        is_growing = self._commit is not None and self._commit.is_journalling
+        first = self._segments.first_needed(is_growing=is_growing)
         self._journal.submit(storage.JournalCheckpoint(first_segment=first))
