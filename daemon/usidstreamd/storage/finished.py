@@ -43,6 +43,7 @@ class FinishedScans:
 
     def __init__(self, data_dir: Path) -> None:
         self._directory = data_dir.joinpath(*FINISHED_PARTS)
+        self._is_made = False
 
     def remember(self, scan_id: str, result: FinishedResult) -> None:
         """Keep a result for good; on return it is on the disk.
@@ -52,14 +53,21 @@ class FinishedScans:
         StorageError
             It is not.
         """
+        self._make_directory()
+        head = {"file": result.file, "status": result.status, "missing": dict(result.missing)}
+        publish(self._directory / scan_id, [frame(pack(head))])
+
+    def _make_directory(self) -> None:
+        """Make the directory durably: once, for each sync of a directory costs a scan's end."""
+        if self._is_made and self._directory.is_dir():
+            return
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error("make", self._directory, error) from error
-        head = {"file": result.file, "status": result.status, "missing": dict(result.missing)}
-        publish(self._directory / scan_id, [frame(pack(head))])
         sync_directory(self._directory.parent)
         sync_directory(self._directory.parent.parent)
+        self._is_made = True
 
     def get(self, scan_id: str) -> FinishedResult | None:
         """Return the result of a finished scan, ``None`` where the id is not known.
