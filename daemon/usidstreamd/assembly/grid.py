@@ -31,8 +31,11 @@ MIN_CHUNK_BYTES = 16 << 10
 """Below this a chunk costs more in bookkeeping than in bytes."""
 MAX_FILL_S = 10.0
 """A slow scan's chunk is full, and so visible in the file, after at most this."""
-LINE_SPLITS = 4
-"""Chunks side by side in a band: a map reads a quarter of the file, a spectrum four chunks."""
+LINE_SPLITS = 8
+"""Chunks side by side in a band: a map reads an eighth of the file, a spectrum eight chunks."""
+MIN_BAND_LINES = 8
+"""Long lines make a band of as many, where it is no more than `MAX_BAND_BYTES`: a chunk of one or
+two lines compresses worse, and there are many of them."""
 MIN_SPLIT_CELLS = 8
 """A chunk narrower than this gains a map nothing."""
 MIN_BANDS = 16
@@ -179,8 +182,9 @@ def choose_chunks(
 
 
 def _band_lines(n_lines: int, line_nbytes: int, line_time_s: float) -> int:
-    """Return the lines of a band; a power of two where only the bytes decide."""
+    """Return the lines of a band, at least one."""
     lines = 1 << (max(1, BAND_TARGET_BYTES // line_nbytes).bit_length() - 1)
+    lines = max(lines, min(MIN_BAND_LINES, MAX_BAND_BYTES // line_nbytes))
     lines = min(lines, -(-n_lines // MIN_BANDS))
     if line_time_s > 0:
         lines = min(lines, max(1, math.floor(MAX_FILL_S / line_time_s)))
