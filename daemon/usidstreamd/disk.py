@@ -42,6 +42,10 @@ class Disk:
         self._due_s = 0.0
         self.shortage: UsidstreamError | None = None
 
+    def change_reserve(self, reserve_bytes: int) -> None:
+        """Keep another reserve from the next look on."""
+        self._watch.reserve_bytes = reserve_bytes
+
     def is_due(self, now: float) -> bool:
         """Whether it is time to look again."""
         return now >= self._due_s

@@ -176,6 +176,13 @@ class Scan:
         """Hold credit while something lacks room on the disk; return what is to be sent."""
         return self._carry_out(self.session.note_shortage(source, error))
 
+    def adjust(self, shop: Shop) -> None:
+        """Keep other intervals and time-outs from now on."""
+        self._shop = shop
+        self.session.adjust(shop.limits)
+        if self._pipeline is not None:
+            self._pipeline.change_flush_interval(shop.flush_interval_s)
+
     @property
     def promised_bytes(self) -> int:
         """What may still be written for this scan without asking, besides what tiles hold.

@@ -50,10 +50,15 @@ class WaitingScans:
     ----------
     resume_timeout_s
         How long clients may stay away.
+
+    Attributes
+    ----------
+    timeout_s
+        May change at any time; scans that wait already get no new grace by that.
     """
 
     def __init__(self, resume_timeout_s: float) -> None:
-        self._timeout_s = resume_timeout_s
+        self.timeout_s = resume_timeout_s
         self._scans: dict[str, WaitingScan] = {}
 
     def __contains__(self, scan_id: str) -> bool:
@@ -74,7 +79,7 @@ class WaitingScans:
         self, record: OpenRecord, last_contact_s: float | None, now: float, *, is_interrupted: bool
     ) -> None:
         """Let a scan wait; one without a last contact is as good as new."""
-        earliest_s = now - self._timeout_s + min(GRACE_S, self._timeout_s)
+        earliest_s = now - self.timeout_s + min(GRACE_S, self.timeout_s)
         contact_s = max(now if last_contact_s is None else last_contact_s, earliest_s)
         self._scans[record.scan_id] = WaitingScan(record, contact_s, is_interrupted)
 
@@ -89,7 +94,7 @@ class WaitingScans:
     def overdue(self, now: float) -> Iterator[str]:
         """Yield the ids of the scans that are to be interrupted now."""
         for scan_id in self.resumable():
-            if now - self._scans[scan_id].last_contact_s >= self._timeout_s:
+            if now - self._scans[scan_id].last_contact_s >= self.timeout_s:
                 yield scan_id
 
     def refusal(self, scan_id: str) -> UsidstreamError:

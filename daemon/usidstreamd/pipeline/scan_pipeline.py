@@ -292,6 +292,11 @@ class ScanPipeline:
 
     # -- checkpoints
 
+    def change_flush_interval(self, flush_interval_s: float) -> None:
+        """Count another time between checkpoints, from the next tick on."""
+        self._flush_interval_s = flush_interval_s
+        self._checkpoint_due_s = None
+
     def tick(self, now: float) -> None:
         """Begin a checkpoint when it is due."""
         if self._checkpoint_due_s is None:

@@ -21,10 +21,15 @@ class Absence:
         How long they may stay away.
     last_contact_s
         When one took part in the scan before this session, None where there was none.
+
+    Attributes
+    ----------
+    timeout_s
+        May change at any time.
     """
 
     def __init__(self, timeout_s: float, last_contact_s: float | None) -> None:
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._last_contact_s = last_contact_s
         self._noted_s = float("-inf") if last_contact_s is None else last_contact_s
         self._is_anybody_here = False
@@ -44,7 +49,7 @@ class Absence:
         """Tell whether the clients have stayed away for longer than they may."""
         if self._is_anybody_here or self._last_contact_s is None:
             return False
-        return now - self._last_contact_s >= self._timeout_s
+        return now - self._last_contact_s >= self.timeout_s
 
     def take_note(self, now: float) -> bool:
         """Tell whether a contact is to be noted on the disk now; it then counts as noted."""

@@ -38,11 +38,13 @@ class Commits:
         Whether anything has settled that no commit covers yet.
     positions
         The number of positions durable in every main.
+    interval_s
+        May change at any time.
     """
 
     def __init__(self, roster: Roster, commit_interval_s: float) -> None:
         self._roster = roster
-        self._commit_interval_s = commit_interval_s
+        self.interval_s = commit_interval_s
         self._last_s = 0.0
         self._marker = 0
         self._is_running = False
@@ -64,7 +66,7 @@ class Commits:
 
     def tick(self, now: float) -> None:
         """Want a commit if the interval is over and anything has settled."""
-        if self.is_dirty and now - self._last_s >= self._commit_interval_s:
+        if self.is_dirty and now - self._last_s >= self.interval_s:
             self.want()
 
     def want(self) -> None:

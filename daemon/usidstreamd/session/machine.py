@@ -118,6 +118,12 @@ class Session:
         self._resumed = False
         self._suspend_wanted = False
 
+    def adjust(self, limits: SessionLimits) -> None:
+        """Keep other intervals and time-outs from now on; credit and block size stay."""
+        self.limits = limits
+        self._commits.interval_s = limits.commit_interval_s
+        self._absence.timeout_s = limits.resume_timeout_s
+
     # -- entry points
 
     def receive(self, event: Event, now: float) -> list[Action]:
