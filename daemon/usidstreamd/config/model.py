@@ -1,0 +1,271 @@
+"""Every option of the daemon: name, text, type, unit, default and bounds, and what may change.
+
+This model is the one place where an option is described: ``config/usidstream.toml``, the JSON
+schema beside it and the table in ``docs/operating.md`` are written from it. It opens no socket,
+reads nothing and creates no file.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from usidstream import wire
+from usidstream.errors import UsidstreamError
+
+BIND_PATTERN = r"^tcp://[^/]+:\d{1,5}$"
+MAX_PORT = 65535
+MAX_WAIT_S = 31_536_000.0
+"""A year: no time-out is longer, so that arithmetic with it stays finite."""
+
+
+class ConfigError(UsidstreamError, ValueError):
+    """The configuration cannot be used; the message names source, option and fix."""
+
+
+def default_data_dir() -> Path:
+    """Return where scans go unless told otherwise: the user's documents."""
+    return Path(platformdirs.user_documents_dir()) / "usidstream"
+
+
+def default_codec_threads() -> int:
+    """Return one codec thread a core, at most eight."""
+    return min(8, os.cpu_count() or 1)
+
+
+class Config(BaseModel):
+    """Every option of ``usidstreamd serve``. Units stand last in the names."""
+
+    # Strict: "3" and true are no numbers, in the daemon as in an editor that knows the schema.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        strict=False,
+        examples=["/data/usidstream"],
+        description="Where scans are written: one HDF5 file each, with a journal directory beside "
+        'it while it runs. Default: a folder "usidstream" in the user\'s documents.',
+    )
+    bind: str = Field(
+        default=f"tcp://127.0.0.1:{wire.DEFAULT_DATA_PORT}",
+        json_schema_extra={"pattern": BIND_PATTERN},
+        description="Where instruments connect. Port 0 takes any free one (the ready line tells "
+        "which).",
+    )
+    allow_insecure: bool = Field(
+        default=False,
+        description="Listening beyond this machine is refused unless this is true: whoever reaches "
+        "the port can write.",
+    )
+    memory_budget_mb: int = Field(
+        default=128,
+        ge=1,
+        le=1 << 20,
+        description="All open chunks of all scans together, in MiB. What does not fit is parked on "
+        "disk.",
+    )
+    credit_window_mb: int = Field(
+        default=16,
+        ge=1,
+        le=1024,
+        description="What one client may have under way to one scan, in MiB.",
+    )
+    max_block_mb: int = Field(
+        default=8,
+        ge=1,
+        le=1024,
+        validate_default=True,  # the default may be too much for the window that was chosen
+        description="The largest block a client may send, in MiB, at most credit_window_mb; larger "
+        "writes are split by the client.",
+    )
+    max_layout_mb: int = Field(
+        default=256,
+        ge=1,
+        le=4096,
+        description="The largest sum of arrays in one layout, in MiB (explicit positions of large "
+        "scans).",
+    )
+    disk_reserve_mb: int = Field(
+        default=512,
+        ge=1,
+        le=1 << 30,
+        description="Below this much free space, in MiB, nothing more is asked of any client, and "
+        "no scan is opened, until there is room again; scans then go on by themselves. Where more "
+        "than this may be needed to write what clients were granted and memory holds, more is "
+        "kept: 32 MiB, twice the credit that is out, and the memory in use.",
+    )
+    row_segment_mb: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="Rows that are durable but not in the file yet lie in segments of this size, "
+        "in MiB, beside it. Four of them may hold what nobody needs; see docs/durability.md.",
+    )
+    max_clients: int = Field(
+        default=64, ge=1, le=4096, description="Connections at a time; one more is refused."
+    )
+    max_scans: int = Field(
+        default=16,
+        ge=1,
+        le=1024,
+        description="Scans that are open at a time; one more is refused, and can be tried again.",
+    )
+    codec_threads: int = Field(
+        default_factory=default_codec_threads,
+        ge=1,
+        le=64,
+        examples=[2],
+        description="Threads that compress. Default: one for each core, at most 8.",
+    )
+    commit_interval_s: float = Field(
+        default=0.05,
+        gt=0.0,
+        le=60.0,
+        description="What has arrived is durable, and acknowledged so, about this long after.",
+    )
+    flush_interval_s: float = Field(
+        default=5.0,
+        gt=0.0,
+        le=3600.0,
+        description="Readers of the file are shown this often what has become complete.",
+    )
+    join_timeout_s: float = Field(
+        default=60.0,
+        ge=0.0,
+        le=MAX_WAIT_S,
+        description="How long a finish waits for joined clients to leave.",
+    )
+    peer_silence_s: float = Field(
+        default=30.0,
+        gt=0.0,
+        le=MAX_WAIT_S,
+        description="A client that says nothing for this long is forgotten; its scan waits for it "
+        "to come back.",
+    )
+    resume_timeout_s: float = Field(
+        default=259200.0,
+        gt=0.0,
+        le=MAX_WAIT_S,
+        description="A scan whose clients have all been gone for this long (3 days) is closed as "
+        '"interrupted", complete as far as it came; opened again by its id, it goes on. Never '
+        "while a client is connected, and not within an hour of the daemon's start.",
+    )
+    shutdown_timeout_s: float = Field(
+        default=60.0,
+        gt=0.0,
+        le=MAX_WAIT_S,
+        description="How long a stop may take to close every scan, so that each can be resumed.",
+    )
+
+    @field_validator("data_dir", mode="after")
+    @classmethod
+    def _is_named(cls, value: Path) -> Path:
+        if value == Path():
+            raise ValueError("must name a directory, such as /data/usidstream")
+        return value.expanduser()
+
+    @field_validator("bind")
+    @classmethod
+    def _is_tcp(cls, value: str) -> str:
+        port = value.rpartition(":")[2]
+        if not re.match(BIND_PATTERN, value, re.ASCII) or int(port) > MAX_PORT:
+            raise ValueError("must look like tcp://127.0.0.1:5755 (port 0 takes any free one)")
+        return value
+
+    @field_validator("max_block_mb")
+    @classmethod
+    def _fits_window(cls, value: int, info: Any) -> int:
+        window = info.data.get("credit_window_mb")
+        if window is not None and value > window:
+            raise ValueError(
+                f"must not exceed credit_window_mb = {window}; lower it, or raise that"
+            )
+        return value
+
+    def require_safe_bind(self) -> None:
+        """Refuse to listen beyond this machine unless the operator insists.
+
+        Raises
+        ------
+        ConfigError
+            If ``bind`` is not a loopback address and ``allow_insecure`` is false.
+        """
+        if self.allow_insecure or _is_loopback(self.bind.removeprefix("tcp://")):
+            return
+        raise ConfigError(
+            f"bind = {self.bind!r} would let anyone on the network write files here",
+            hint="Bind to 127.0.0.1, or set allow_insecure = true on a network that you trust.",
+        )
+
+
+RELOADABLE = (
+    "disk_reserve_mb",
+    "max_clients",
+    "max_scans",
+    "commit_interval_s",
+    "flush_interval_s",
+    "join_timeout_s",
+    "peer_silence_s",
+    "resume_timeout_s",
+    "shutdown_timeout_s",
+)
+"""What a running daemon takes up. None of these bounds what was promised to a client or is laid
+out in memory, in a file or on a socket; the others hold from start to end."""
+
+SECTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "memory_budget_mb": "memory",
+        "disk_reserve_mb": "disk",
+        "max_clients": "how many",
+        "commit_interval_s": "how long, in seconds",
+    }
+)
+"""The headings of the shipped file, by the option that each stands above."""
+
+
+def require(name: str) -> str:
+    """Say in words what an option's value must be, with its bounds and its default."""
+    field = Config.model_fields[name]
+    bounds = {
+        key: getattr(rule, key)
+        for rule in field.metadata
+        for key in ("gt", "ge", "le")
+        if getattr(rule, key, None) is not None
+    }
+    low = f"from {bounds['ge']:g}" if "ge" in bounds else f"over {bounds.get('gt', 0):g}"
+    upto = ", up to" if "gt" in bounds else " to"
+    within = f" {low}{upto} {bounds['le']:.10g}" if "le" in bounds else ""
+    default = "" if field.default_factory else f" (default: {show(field.default)})"
+    return f"must be {_KINDS.get(field.annotation, 'a string')}{within}{default}"
+
+
+def show(value: Any) -> str:
+    """Write a value as it stands in a TOML file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | Path):
+        return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value)
+
+
+_KINDS: Mapping[Any, str] = MappingProxyType(
+    {int: "a whole number", float: "a number", bool: "true or false"}
+)
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name or "*": it may be reached from anywhere
+        return False
