@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,11 +70,31 @@ def serve(
     config: ConfigOption = None, data_dir: DataDirOption = None, bind: BindOption = None
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; every scan can be continued after a restart."""
-    server = Server(configuration.load(config, data_dir=data_dir, bind=bind))
+    read_config = partial(configuration.load, config, data_dir=data_dir, bind=bind)
+    server = Server(read_config(), read_config)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: server.stop())
+    if sys.platform != "win32":  # which has no such signal
+        signal.signal(signal.SIGHUP, lambda *_: server.reload())
     print(f"usidstreamd ready {server.endpoint}", flush=True)
     server.run()
+
+
+@app.command("check-config")
+def check_config(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="TOML; see config/usidstream.toml.", exists=True, dir_okay=False
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print every option's value and source, or all that keeps `serve` from starting."""
+    report = configuration.check(file)
+    print(json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(report.lines()))
+    if report.problems:
+        raise typer.Exit(EXIT_FAULT)
 
 
 @app.command()

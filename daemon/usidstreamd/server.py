@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -30,6 +30,7 @@ from .config import Config
 from .disk import Disk
 from .mailbox import Mailbox
 from .pipeline import read_attrs
+from .reload import Reloads
 from .scan import Scan, Sends, Shop, missing_tables
 from .session import SessionLimits, State, error_message, events, result_message
 from .threads import show_thread_name
@@ -61,6 +62,9 @@ class Server:
     ----------
     config
         Every limit and path.
+    read_config
+        Returns the configuration as a start would have it now, for `reload`; None if it cannot
+        change.
 
     Raises
     ------
@@ -70,9 +74,10 @@ class Server:
         The address is taken, or the data directory cannot be used.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, read_config: Callable[[], Config] | None = None) -> None:
         config.require_safe_bind()
         self.config = config
+        self._reloads = Reloads(read_config or (lambda: config))
         self.instance = secrets.token_hex(8)
         self._directory = storage.DataDirectory(config.data_dir)
         try:
@@ -97,13 +102,7 @@ class Server:
             finished=self._finished,
             pool=BufferPool(config.memory_budget_mb * MIB),
             encoders=self._encoders,
-            limits=SessionLimits(
-                credit_window_bytes=config.credit_window_mb * MIB,
-                max_block_bytes=config.max_block_mb * MIB,
-                commit_interval_s=config.commit_interval_s,
-                join_timeout_s=config.join_timeout_s,
-                resume_timeout_s=config.resume_timeout_s,
-            ),
+            limits=_session_limits(config),
             flush_interval_s=config.flush_interval_s,
             segment_bytes=config.row_segment_mb * MIB,
             post=self._mailbox.post,
@@ -135,7 +134,12 @@ class Server:
         """
         self._must_stop = True
 
+    def reload(self) -> None:
+        """Read the configuration again soon and take up what may change; a flag, as in `stop`."""
+        self._reloads.request()
+
     def _turn(self) -> None:
+        self._take_up(self._reloads.take(self.config))
         self._watch_space(time.monotonic())
         self._receive()
         now = time.monotonic()
@@ -150,6 +154,20 @@ class Server:
             self._retire_if_over(scan, now)
         self._forget_silent(now)
         self._open_overdue(now)
+
+    def _take_up(self, config: Config | None) -> None:
+        if config is None:
+            return
+        self.config = config
+        self._disk.change_reserve(config.disk_reserve_mb * MIB)
+        self._waiting.timeout_s = config.resume_timeout_s
+        self._shop = replace(
+            self._shop,
+            limits=_session_limits(config),
+            flush_interval_s=config.flush_interval_s,
+        )
+        for scan in self._scans.values():
+            scan.adjust(self._shop)
 
     def _begin_stop(self, now: float) -> None:
         if self._stopping_since_s is not None:
@@ -483,6 +501,16 @@ class Server:
             frames = wire.encode(error_message(error, message.type, scan))
         # A peer that is gone, or reads nothing, loses messages; all of them can be asked for again.
         self._socket.send_multipart([peer, *frames])
+
+
+def _session_limits(config: Config) -> SessionLimits:
+    return SessionLimits(
+        credit_window_bytes=config.credit_window_mb * MIB,
+        max_block_bytes=config.max_block_mb * MIB,
+        commit_interval_s=config.commit_interval_s,
+        join_timeout_s=config.join_timeout_s,
+        resume_timeout_s=config.resume_timeout_s,
+    )
 
 
 def _bind(config: Config) -> tuple[zmq.Socket[bytes], str]:
