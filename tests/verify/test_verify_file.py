@@ -154,6 +154,15 @@ def test_real_files_of_other_programs_are_sound(name):
     assert len(report.mains) == {"SingFreqPFM_0003.h5": 4, "AFM_Force_Curve.h5": 1}[name]
 
 
+def test_chunked_texts_of_any_length_are_sound(tmp_path):
+    path = record(tmp_path)
+    with h5py.File(path, "r+") as h5_file:
+        h5_file.create_dataset("notes", data=["x" * 99, "y"], chunks=(1,))
+        table = np.array([(1, "in a table")], [("n", "i4"), ("text", h5py.string_dtype())])
+        h5_file.create_dataset("table", data=table, chunks=(1,))
+    assert verify_file(path).faults == []
+
+
 def test_a_main_that_was_added_later_needs_no_coverage(tmp_path):
     path = record(tmp_path)
     with h5py.File(path, "r+") as h5_file:

@@ -182,7 +182,8 @@ def _has_filters(dataset: Any, report: Report) -> bool:
 def _decoder(dataset: Any) -> Callable[[tuple[int, ...], int, bytes], None]:
     """Return a function that decodes the chunk at an offset, or raises."""
     filters = set(_filters(dataset))
-    nbytes = int(np.prod(dataset.chunks, dtype=np.int64)) * dataset.id.get_type().get_size()
+    kind = dataset.id.get_type()
+    nbytes = int(np.prod(dataset.chunks, dtype=np.int64)) * kind.get_size()
 
     def through_hdf5(offset: tuple[int, ...], _mask: int, _stored: bytes) -> None:
         dataset[tuple(slice(o, o + n) for o, n in zip(offset, dataset.chunks, strict=True))]
@@ -195,4 +196,16 @@ def _decoder(dataset: Any) -> Callable[[tuple[int, ...], int, bytes], None]:
         if found != nbytes:
             raise ValueError(f"it has {found} bytes instead of {nbytes}")
 
-    return here if not filters or filters in _DECODED_HERE else through_hdf5
+    is_known = not filters or filters in _DECODED_HERE
+    return here if is_known and holds_all(kind) else through_hdf5
+
+
+def holds_all(kind: Any) -> bool:
+    """Whether elements of an HDF5 type are as long in memory as in a chunk, and whole there.
+
+    Variable lengths are stored elsewhere in the file. HDF5 tells of texts of any length in a table
+    only that there are texts.
+    """
+    if isinstance(kind, h5py.h5t.TypeStringID):
+        return not kind.is_variable_str()
+    return not (kind.detect_class(h5py.h5t.VLEN) or kind.detect_class(h5py.h5t.STRING))
