@@ -169,6 +169,9 @@ ERRORS: Mapping[str, ErrorSpec] = MappingProxyType(
         "bad_source": ErrorSpec(
             "A file cannot be replayed.", "The message says what is wrong with it."
         ),
+        "not_mergeable": ErrorSpec(
+            "A file cannot be merged into a session.", "The message says why; nothing was changed."
+        ),
         "spool_full": ErrorSpec(
             "The client's spool is full, or its disk is, and so is memory.",
             "Free space or raise spool_limit_mb; what was taken is kept, and the call can be made "

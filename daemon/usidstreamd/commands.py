@@ -266,6 +266,36 @@ def _verdict(n_faults: int) -> str:
 
 
 @app.command()
+def merge(
+    session: Annotated[
+        Path,
+        typer.Argument(metavar="SESSION.h5", help="Made, or added to.", dir_okay=False),
+    ],
+    scans: Annotated[
+        list[Path],
+        typer.Argument(metavar="SCAN.h5...", help="Finished.", exists=True, dir_okay=False),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Gather finished scans in one file, Measurement_000, 001, ...: all of them or none."""
+    from .merging import merge as merge_files
+
+    if not session.parent.is_dir():
+        raise typer.BadParameter(f"'{session.parent}' is no directory.", param_hint="SESSION.h5")
+    # So that a terminated merge removes what it has made so far, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    report = merge_files(session, scans, partial(show_progress, quiet=as_json))
+    if as_json:
+        print(json.dumps(report.to_dict(), indent=2))
+        return
+    for note in report.notes:
+        print(note, file=sys.stderr)
+    for merged in report.merged:
+        print(f"{merged.group}: {merged.source_group} of {merged.file}")
+    print(f"{session}: {len(report.merged)} merged, {report.chunks} chunks as they were")
+
+
+@app.command()
 def bench(
     data_dir: DataDirOption = None,
     compare: Annotated[
