@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,11 +27,18 @@ from usidstreamd.storage.structure import set_text
 NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.fixture(scope="module")
+def one_scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one_scan")
+    merge(folder / "day.h5", [finished(folder, scan_id(9))])
+    return folder / "day.h5"
+
+
 @pytest.fixture(params=["new", "grows"])
-def session(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def session(request: pytest.FixtureRequest, tmp_path: Path, one_scan: Path) -> Path:
     path = tmp_path / "day.h5"
     if request.param == "grows":
-        merge(path, [finished(tmp_path / "first", scan_id(9))])
+        shutil.copyfile(one_scan, path)
     return path
 
 

@@ -72,8 +72,11 @@ def merge(session: Path, sources: Sequence[Path], stage: Stage = no_stage) -> Me
     _require_different(session, sources)
     _require_room(session, sources)
     before = _stamp(session)
-    for path in (*([session] if before else []), *sources):
-        require_sound(path, stage)
+    if before:
+        require_sound(session, stage, "the session")
+    for number, path in enumerate(sources, 1):
+        # By its number: names of scans are longer than lines of terminals.
+        require_sound(path, stage, f"scan {number} of {len(sources)}")
     report = MergeReport(str(session))
     with ExitStack() as opened:
         files = [SourceFile(path, opened.enter_context(open_source(path))) for path in sources]

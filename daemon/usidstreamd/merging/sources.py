@@ -77,13 +77,13 @@ def open_source(path: Path) -> Any:
         raise storage_error("read", path, error) from error
 
 
-def require_sound(path: Path, stage: Stage) -> None:
+def require_sound(path: Path, stage: Stage, name: str) -> None:
     """Raise unless a file is closed, without a journal, and verify finds no fault in it."""
     journal = journal_dir(path.resolve())
     if journal.exists():
         raise _unfinished(path, f"its journal {journal.name} stands beside it")
     require_closed(path)
-    if faults := faults_of(path, stage, path.name):
+    if faults := faults_of(path, stage, name):
         raise damaged_error(
             path,
             f"has faults: {faults}",
