@@ -3,9 +3,19 @@ import numpy as np
 import pytest
 
 from support.journalled import JournalledScan, damage_index, die, files_of, in_a_child
-from support.storing import complete, layout_of, main_of, plans_for, random_data
-from usidstreamd.storage import StorageError, salvage, superblock
+from support.storing import (
+    CREATED,
+    SCAN_ID,
+    complete,
+    layout_of,
+    main_of,
+    plans_for,
+    random_data,
+)
+from usidstreamd.codecs import choose
+from usidstreamd.storage import MainPlan, StorageError, salvage, structure, superblock
 from usidstreamd.storage.datasets import LiveMain
+from usidstreamd.storage.live import LIBVER
 from usidstreamd.storage.salvage import salvage as salvage_file
 from usidstreamd.verify import verify_file
 
@@ -88,6 +98,27 @@ def test_chunks_behind_a_torn_index_page_cost_no_others(orphan):
 def _rows(h5_file, name):
     states = h5_file[path_of(name)].parent["completed_positions"][:]
     return int(np.count_nonzero(states == 1))
+
+
+def test_chunks_of_a_plugin_s_filter_can_be_decoded_where_they_are_saved(tmp_path):
+    pytest.importorskip("hdf5plugin", reason="bitshuffle needs hdf5plugin")
+    layout = layout_of(main_of(n=64, compression="bitshuffle-lz4"), n_positions=256)
+    data = random_data(layout, "Raw_Data")
+    codec = choose("bitshuffle-lz4", None, data.dtype)
+    plans = {"Raw_Data": MainPlan((16, 64), codec.hdf5_filters)}
+    with h5py.File(tmp_path / "scan.h5", "x", libver=LIBVER) as h5_file:
+        structure.build(h5_file, layout, plans, scan_id=SCAN_ID, created=CREATED)
+        main = h5_file[structure.main_paths(layout)["Raw_Data"]]
+        for row in range(0, 256, 16):
+            main.id.write_direct_chunk((row, 0), codec.encode(data[row : row + 16], (16, 64)))
+        path = main.name
+    report = salvage_file(tmp_path / "scan.h5")
+    assert report.how == "salvaged"
+    with h5py.File(report.file, "r") as h5_file:
+        np.testing.assert_array_equal(h5_file[path], data)
+    with h5py.File(tmp_path / "scan.h5", "r") as source, h5py.File(report.file, "r") as saved:
+        listed = [h5[path].id.get_create_plist().get_filter(0)[:3] for h5 in (source, saved)]
+        assert listed[0] == listed[1]
 
 
 def test_a_file_without_a_superblock_is_beyond_it(orphan):

@@ -30,6 +30,9 @@ from .superblock_repair import RepairedView
 MAX_UNREAD_COUNT = 100
 """Objects and chunks that are named; the rest is counted."""
 STEP_EVERY_CHUNKS = 256
+BITSHUFFLE_ID = 32008
+BITSHUFFLE_OWN_COUNT = 3
+"""Parameters that the filter puts before the caller's own when a dataset is made with it."""
 _READ_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError)
 
 
@@ -82,8 +85,8 @@ class Salvage:
 
     def _dataset(self, dataset: Any, group: Any, name: str) -> None:
         ids = dataset.id
-        layout = ids.get_create_plist()
-        h5py.h5d.create(group.id, name.encode(), ids.get_type(), ids.get_space(), layout)
+        creation = _creation_of(dataset)
+        h5py.h5d.create(group.id, name.encode(), ids.get_type(), ids.get_space(), creation)
         made = group[name]
         self._attributes(dataset, made)
         if dataset.chunks is None:
@@ -142,6 +145,21 @@ class Salvage:
             if is_no_space(error):
                 raise
             self.unread.append(f"{path}: {error}")
+
+
+def _creation_of(dataset: Any) -> Any:
+    """Return the property list for a dataset that holds the same encoded chunks.
+
+    Bitshuffle would put its parameters in front of those that it has put there already, and the
+    copy could not be decoded.
+    """
+    creation = dataset.id.get_create_plist()
+    bitshuffle = creation.get_filter_by_id(BITSHUFFLE_ID)
+    if bitshuffle is not None:
+        flags, values = bitshuffle[:2]
+        creation.remove_filter(BITSHUFFLE_ID)
+        creation.set_filter(BITSHUFFLE_ID, flags, values[BITSHUFFLE_OWN_COUNT:])
+    return creation
 
 
 def _every_chunk(dataset: Any) -> Iterator[tuple[int, ...]]:
