@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how many times a process is killed in each trial of tests/faults",
     )
     parser.addoption(
-        "--images", type=int, default=15, help="how many disk images after power cuts are judged"
+        "--images", type=int, default=10, help="how many disk images after power cuts are judged"
     )
 
 

@@ -139,6 +139,11 @@ def test_killed_while_it_recovers(
             held = durable_rows(daemon.endpoint, scan_id, MAIN)
             assert len(held) == len(rows)
             tally.judge(rows, set(rows.tolist()) - held)
+        # A rebuild may be done and not told when it is killed; this one is not.
+        daemon.stop(signal.SIGKILL)
+        if is_damaged:
+            assert damage_index(before.record.path)
+        daemon.start()
         with connect(daemon.endpoint, write_timeout_s=WRITE_TIMEOUT_S) as client:
             result = client.open_scan(make_layout(), scan_id=scan_id).finish()
         tally.judge(rows, lost_rows(result.file, rows))
