@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +26,7 @@ from usidstream.layout import ScanLayout
 
 from . import storage
 from .assembly import BufferPool
+from .clients import Clients, check_version
 from .config import Config
 from .disk import Disk
 from .mailbox import Mailbox
@@ -44,15 +45,6 @@ BUSY_TICK_MS = 20
 MAX_MESSAGES_PER_TURN_COUNT = 256
 MAX_QUEUED_MESSAGES_PER_CLIENT_COUNT = 1000
 LINGER_MS = 1000
-
-
-@dataclass(slots=True)
-class _Client:
-    """A connection that has said hello."""
-
-    name: str
-    instance: str
-    last_seen_s: float
 
 
 class Server:
@@ -86,7 +78,7 @@ class Server:
             self._directory.close()
             raise
         self._mailbox = Mailbox()
-        self._clients: dict[bytes, _Client] = {}
+        self._clients = Clients()
         self._scans: dict[str, Scan] = {}
         self._retired: list[Scan] = []
         self._waiting = WaitingScans(config.resume_timeout_s)
@@ -305,43 +297,19 @@ class Server:
             return
         now = time.monotonic()
         try:
-            self._check_speaks(peer, message, now)
+            self._clients.hear(peer, message, now)
             _HANDLERS[type(message)](self, peer, message, now)
         except UsidstreamError as error:
             scan = getattr(message, "scan", "")
             seq = message.seq if isinstance(message, wire.Block | wire.Annotate) else 0
             self._send(peer, error_message(error, message.type, scan, seq))
 
-    def _check_speaks(self, peer: bytes, message: wire.Message, now: float) -> None:
-        client = self._clients.get(peer)
-        if client is not None:
-            client.last_seen_s = now
-        elif not isinstance(message, wire.Hello):
-            raise UsidstreamError(f"{message.type} came before hello", code="no_session")
-
     def _on_hello(self, peer: bytes, message: wire.Hello, now: float) -> None:
-        if wire.VERSION not in message.versions:
-            raise UsidstreamError(
-                f"the client speaks {message.versions}, this daemon {wire.VERSION}",
-                code="unsupported_version",
-            )
-        for other in self._earlier_connections(peer, message.instance):
+        check_version(message)
+        for other in self._clients.earlier_connections(peer, message.instance):
             self._forget(other, now)
-        if peer not in self._clients and len(self._clients) >= self.config.max_clients:
-            raise UsidstreamError(
-                f"{len(self._clients)} clients are connected", code="too_many_clients"
-            )
-        self._clients[peer] = _Client(message.client, message.instance, now)
+        self._clients.welcome(peer, message, now, self.config.max_clients)
         self._send(peer, self._welcome())
-
-    def _earlier_connections(self, peer: bytes, instance: str) -> list[bytes]:
-        if not instance:
-            return []
-        return [
-            other
-            for other, client in self._clients.items()
-            if client.instance == instance and other != peer
-        ]
 
     def _welcome(self) -> wire.Welcome:
         config = self.config
@@ -466,13 +434,12 @@ class Server:
     # -- clients
 
     def _forget_silent(self, now: float) -> None:
-        limit = now - self.config.peer_silence_s
-        for peer in [p for p, client in self._clients.items() if client.last_seen_s < limit]:
+        for peer in self._clients.silent(now, self.config.peer_silence_s):
             log.warning("client %s said nothing for %g s", peer.hex(), self.config.peer_silence_s)
             self._forget(peer, now)
 
     def _forget(self, peer: bytes, now: float) -> None:
-        if self._clients.pop(peer, None) is None:
+        if not self._clients.forget(peer):
             return
         for scan in self._scans.values():
             self._send_all(scan.receive(events.PeerLost(peer=peer), now))

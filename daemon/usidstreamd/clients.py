@@ -1,0 +1,100 @@
+"""Who is connected: the clients that have said hello, and the limits of that.
+
+Pure: it is told what came from which peer and when, and knows neither sockets nor scans. A peer is
+the transport's name for a connection; a client is a peer that has said hello. What becomes of the
+scans of a client that is gone is the server's affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from usidstream import wire
+from usidstream.errors import UsidstreamError
+
+
+@dataclass(slots=True)
+class Client:
+    """A connection that has said hello.
+
+    Parameters
+    ----------
+    name
+        What it calls itself.
+    instance
+        What it calls all its connections, or empty.
+    last_seen_s
+        When it said anything last, on the monotonic clock.
+    """
+
+    name: str
+    instance: str
+    last_seen_s: float
+
+
+class Clients:
+    """The clients of a daemon, by their peers."""
+
+    def __init__(self) -> None:
+        self._clients: dict[bytes, Client] = {}
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def __contains__(self, peer: bytes) -> bool:
+        return peer in self._clients
+
+    def __getitem__(self, peer: bytes) -> Client:
+        return self._clients[peer]
+
+    def hear(self, peer: bytes, message: wire.Message, now: float) -> None:
+        """Note that a peer said something, or raise if hello should have come first."""
+        client = self._clients.get(peer)
+        if client is not None:
+            client.last_seen_s = now
+        elif not isinstance(message, wire.Hello):
+            raise UsidstreamError(f"{message.type} came before hello", code="no_session")
+
+    def earlier_connections(self, peer: bytes, instance: str) -> list[bytes]:
+        """Return the other peers of the same instance, whose place a new one takes."""
+        if not instance:
+            return []
+        return [
+            other
+            for other, client in self._clients.items()
+            if client.instance == instance and other != peer
+        ]
+
+    def welcome(self, peer: bytes, hello: wire.Hello, now: float, max_clients: int) -> None:
+        """Take a peer in as a client.
+
+        Raises
+        ------
+        UsidstreamError
+            There are too many already.
+        """
+        if peer not in self._clients and len(self._clients) >= max_clients:
+            raise UsidstreamError(
+                f"{len(self._clients)} clients are connected", code="too_many_clients"
+            )
+        self._clients[peer] = Client(hello.client, hello.instance, now)
+
+    def silent(self, now: float, longest_s: float) -> Iterator[bytes]:
+        """Yield the peers that have said nothing for longer than that."""
+        for peer, client in list(self._clients.items()):
+            if now - client.last_seen_s > longest_s:
+                yield peer
+
+    def forget(self, peer: bytes) -> bool:
+        """Let a client go; return whether there was one."""
+        return self._clients.pop(peer, None) is not None
+
+
+def check_version(hello: wire.Hello) -> None:
+    """Raise unless the client speaks this daemon's version."""
+    if wire.VERSION not in hello.versions:
+        raise UsidstreamError(
+            f"the client speaks {hello.versions}, this daemon {wire.VERSION}",
+            code="unsupported_version",
+        )
