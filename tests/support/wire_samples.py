@@ -38,6 +38,8 @@ def values_of(kind: wire.Kind) -> st.SearchStrategy[Any]:
         values = st.integers(0, wire.MAX_INT)
     elif kind.python is bool:
         values = st.booleans()
+    elif kind.python is float:
+        values = st.floats(allow_nan=False)
     else:
         inner = values_of(kind.item) if kind.item is not None else _plain
         values = (

@@ -84,6 +84,7 @@ def default_of(spec: Any) -> str:
 MESSAGES = [
     *(("## Messages from the client", kind) for kind in wire.CLIENT_MESSAGES.values()),
     *(("## Messages from the daemon", kind) for kind in wire.DAEMON_MESSAGES.values()),
+    *(("## Messages of telemetry", kind) for kind in wire.TELEMETRY_MESSAGES.values()),
 ]
 
 
@@ -97,7 +98,7 @@ def test_a_messages_table_is_its_fields(part: str, kind: type[wire.Message]) -> 
     assert all(row[3] for row in rows)
 
 
-@pytest.mark.parametrize("part", ["## Messages from the client", "## Messages from the daemon"])
+@pytest.mark.parametrize("part", list(dict(MESSAGES)))
 def test_no_other_message_is_described(part: str) -> None:
     described = re.findall(r"^### `(.*)`$", section(part), re.MULTILINE)
     assert described == [kind.type for where, kind in MESSAGES if where == part]
@@ -157,6 +158,40 @@ def test_the_limits_of_the_protocol() -> None:
         "credit_window_bytes": config.credit_window_mb * MIB,
         "peer_silence_s": config.peer_silence_s,
     }
+
+
+def test_the_limits_of_telemetry() -> None:
+    rows = table("limit", section("## Telemetry"))
+    assert {code(row[0]): float(row[1]) for row in rows} == {
+        name: getattr(wire, name)
+        for name in (
+            "MAX_TOPIC_BYTES",
+            "HEARTBEAT_INTERVAL_S",
+            "PROGRESS_INTERVAL_S",
+            "PREVIEW_INTERVAL_S",
+            "SILENCE_TIMEOUT_S",
+            "MAX_INCREMENT_ROWS_COUNT",
+            "MAX_NEWEST_POINTS_COUNT",
+            "MAX_NEWEST_DIMENSIONS",
+            "MAX_REDUCTIONS_COUNT",
+            "MAX_SUBSCRIPTIONS_COUNT",
+            "MAX_TOLD_LAYOUT_BYTES",
+            "MAX_TOLD_RANGES_COUNT",
+        )
+    }
+
+
+def test_the_topics_of_telemetry() -> None:
+    rows = table("topic", section("## Telemetry"))
+    assert [code(row[0]) for row in rows] == [
+        wire.DAEMON_TOPIC,
+        wire.scan_topic("<scan>"),
+        wire.layout_topic("<scan>"),
+        wire.preview_topic("<scan>", "<main>", "<reduction>"),
+        wire.preview_topic("<scan>", "<main>", "newest"),
+    ]
+    told = {word for row in rows for word in re.findall(r"`([a-z_]+)`", row[1])}
+    assert told == set(wire.TELEMETRY_MESSAGES)
 
 
 def test_the_times_and_the_port() -> None:

@@ -2,7 +2,8 @@
 
 Pure: no socket, no clock, no thread, no file. ``messages`` names every message and field, ``kinds``
 says what a field may hold, ``codec`` turns messages into frames and back, ``arrays`` knows what raw
-frames hold, ``limits`` the numbers. Unknown keys are ignored, so that either side may grow.
+frames hold, ``limits`` the numbers. ``telemetry`` and ``previews`` do the same for what the
+telemetry socket publishes. Unknown keys are ignored, so that either side may grow.
 """
 
 from .arrays import (
@@ -15,7 +16,7 @@ from .arrays import (
     unpack_layout,
     unpack_ranges,
 )
-from .codec import decode_client, decode_daemon, encode
+from .codec import decode_client, decode_daemon, decode_telemetry, encode, encode_telemetry
 from .kinds import Kind, read_kind
 from .limits import (
     DEFAULT_DATA_PORT,
@@ -55,20 +56,64 @@ from .messages import (
     StatusRequest,
     Welcome,
 )
+from .previews import pack_rows, unpack_increment, unpack_newest
+from .telemetry import (
+    DAEMON_TOPIC,
+    HEARTBEAT_INTERVAL_S,
+    MAX_INCREMENT_ROWS_COUNT,
+    MAX_NEWEST_DIMENSIONS,
+    MAX_NEWEST_POINTS_COUNT,
+    MAX_REDUCTIONS_COUNT,
+    MAX_SUBSCRIPTIONS_COUNT,
+    MAX_TOLD_LAYOUT_BYTES,
+    MAX_TOLD_RANGES_COUNT,
+    MAX_TOPIC_BYTES,
+    PREVIEW_INTERVAL_S,
+    PROGRESS_INTERVAL_S,
+    SCAN_TOPICS,
+    SILENCE_TIMEOUT_S,
+    TELEMETRY_MESSAGES,
+    Heartbeat,
+    Increment,
+    LayoutTold,
+    Newest,
+    Progress,
+    ScanClosed,
+    ScanOpened,
+    WarningTold,
+    layout_topic,
+    preview_topic,
+    scan_topic,
+)
 
 __all__ = [
     "ARRAY_DTYPES",
     "CLIENT_MESSAGES",
     "DAEMON_MESSAGES",
+    "DAEMON_TOPIC",
     "DEFAULT_DATA_PORT",
     "FEATURES",
+    "HEARTBEAT_INTERVAL_S",
     "MAX_ARRAY_DIMENSIONS",
     "MAX_BLOCK_BYTES",
     "MAX_FRAMES_COUNT",
     "MAX_HEADER_BYTES",
+    "MAX_INCREMENT_ROWS_COUNT",
     "MAX_INT",
     "MAX_LAYOUT_BYTES",
     "MAX_LAYOUT_DEPTH",
+    "MAX_NEWEST_DIMENSIONS",
+    "MAX_NEWEST_POINTS_COUNT",
+    "MAX_REDUCTIONS_COUNT",
+    "MAX_SUBSCRIPTIONS_COUNT",
+    "MAX_TOLD_LAYOUT_BYTES",
+    "MAX_TOLD_RANGES_COUNT",
+    "MAX_TOPIC_BYTES",
+    "PREVIEW_INTERVAL_S",
+    "PROGRESS_INTERVAL_S",
+    "SCAN_TOPICS",
+    "SILENCE_TIMEOUT_S",
+    "TELEMETRY_MESSAGES",
     "VERSION",
     "Abort",
     "Aborted",
@@ -80,28 +125,44 @@ __all__ = [
     "Finish",
     "Finished",
     "Frame",
+    "Heartbeat",
     "Hello",
+    "Increment",
     "Join",
     "Kind",
+    "LayoutTold",
     "Leave",
     "Message",
+    "Newest",
     "Open",
     "Opened",
     "Ping",
     "Pong",
+    "Progress",
     "Ranges",
     "Resend",
+    "ScanClosed",
+    "ScanOpened",
     "StatusReport",
     "StatusRequest",
+    "WarningTold",
     "Welcome",
     "WireError",
     "block_crc",
     "decode_client",
     "decode_daemon",
+    "decode_telemetry",
     "encode",
+    "encode_telemetry",
+    "layout_topic",
     "pack_layout",
     "pack_ranges",
+    "pack_rows",
+    "preview_topic",
     "read_kind",
+    "scan_topic",
+    "unpack_increment",
     "unpack_layout",
+    "unpack_newest",
     "unpack_ranges",
 ]

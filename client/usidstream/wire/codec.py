@@ -16,6 +16,7 @@ import msgpack
 from .kinds import Kind, read_kind
 from .limits import MAX_FRAMES_COUNT, MAX_HEADER_BYTES, WireError, bad_message
 from .messages import CLIENT_MESSAGES, DAEMON_MESSAGES, Frame, Message
+from .telemetry import MAX_TOPIC_BYTES, TELEMETRY_MESSAGES
 
 SMALL_HEADER_BYTES = 1024
 """Frames up to this size are unpacked at once; larger ones are first walked through."""
@@ -56,6 +57,28 @@ def decode_client(frames: Sequence[Frame]) -> Message:
 def decode_daemon(frames: Sequence[Frame]) -> Message:
     """Read a message from the daemon; raise `WireError` for anything that is none."""
     return _decode(frames, DAEMON_MESSAGES)
+
+
+def encode_telemetry(topic: str, message: Message) -> list[Frame]:
+    """Turn a message of the telemetry socket into its frames, the topic first; as `encode`."""
+    return [topic.encode(), *encode(message)]
+
+
+def decode_telemetry(frames: Sequence[Frame]) -> tuple[str, Message]:
+    """Read a message from the telemetry socket: its topic, and what it says.
+
+    Raises
+    ------
+    WireError
+        For anything that is none. ``unknown_type`` may come from a newer daemon: pass over it.
+    """
+    if not frames or len(frames[0]) > MAX_TOPIC_BYTES:
+        raise bad_message("frame 0", f"is no topic of at most {MAX_TOPIC_BYTES} bytes")
+    try:
+        topic = bytes(frames[0]).decode()
+    except UnicodeDecodeError as error:
+        raise bad_message("frame 0", f"is no topic in UTF-8: {error}") from error
+    return topic, _decode(frames[1:], TELEMETRY_MESSAGES)
 
 
 def _decode(frames: Sequence[Frame], kinds: Mapping[str, type[Message]]) -> Message:
@@ -158,7 +181,9 @@ def _fields_of(kind: type[Message]) -> tuple[_Field, ...]:
 
 
 _FIELDS = {
-    kind: _fields_of(kind) for kind in (*CLIENT_MESSAGES.values(), *DAEMON_MESSAGES.values())
+    kind: _fields_of(kind)
+    for kinds in (CLIENT_MESSAGES, DAEMON_MESSAGES, TELEMETRY_MESSAGES)
+    for kind in kinds.values()
 }
 _NEEDS_SCAN = frozenset(
     kind

@@ -1,9 +1,10 @@
 """What a field of a message may hold: its annotation, read as a msgpack kind.
 
-The annotations that occur are ``str``, ``int``, ``bool``, ``list[...]`` and ``dict[str, ...]`` of
-these, ``... | None``, and ``Any`` for plain data of limited depth. Strict where a mistake could
-otherwise pass: a bool is no int, an int is neither negative nor over 2**63 - 1, and neither binary
-values nor extension types (which msgpack turns into time stamps) are plain data.
+The annotations that occur are ``str``, ``int``, ``bool``, ``float``, ``list[...]`` and
+``dict[str, ...]`` of these, ``... | None``, and ``Any`` for plain data of limited depth. Strict
+where a mistake could otherwise pass: a bool is no int, an int is neither negative nor over
+2**63 - 1 and no float, and neither binary values nor extension types (which msgpack turns into time
+stamps) are plain data.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _TYPES: Mapping[str, tuple[type, str]] = MappingProxyType(
         "str": (str, "a string"),
         "int": (int, "an integer from 0 to 2**63 - 1"),
         "bool": (bool, "true or false"),
+        "float": (float, "a floating-point number"),
         "dict": (dict, "a map"),
         "list": (list, "an array"),
     }
@@ -56,7 +58,7 @@ class Kind:
             return value is None and self.nullable
         if self.python is int:
             return bool(0 <= value <= MAX_INT)
-        if self.python in (str, bool):
+        if self.python in (str, bool, float):
             return True
         if self.item is None:
             return _is_plain(value, 0)
