@@ -219,7 +219,7 @@ def test_a_ledger_that_cannot_be_written_anew_is_as_it_was(tmp_path, monkeypatch
 
 def test_arrays_in_attributes_come_back(tmp_path):
     attrs = {"drift": np.arange(6, dtype="<f8"), "note": "µ", "flags": [1, 2]}
-    Ledger.create(tmp_path / "l", [Annotated(attrs), Finalise("complete", "now", attrs)]).close()
+    Ledger.create(tmp_path / "l", [Annotated(attrs), Finalise("complete", "2025-01-01T00:00:00Z", attrs)]).close()
     state = replay(tmp_path / "l")
     for found in (state.annotations, state.finalise.attrs):
         np.testing.assert_array_equal(found["drift"], attrs["drift"])
@@ -328,7 +328,7 @@ def test_a_table_finds_a_mains_chunks_and_its_end():
 
 
 def test_only_the_last_record_tells_that_a_scan_is_interrupted(tmp_path):
-    told = [Opened(), Finalise("interrupted", "now"), Closed(), Done(), Opened()]
+    told = [Opened(), Finalise("interrupted", "2025-01-01T00:00:00Z"), Closed(), Done(), Opened()]
     for number in range(len(told) + 1):
         Ledger.create(tmp_path / "l", told[:number]).close()
         assert is_interrupted(tmp_path / "l") == (number == 4)
