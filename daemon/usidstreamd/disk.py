@@ -73,6 +73,12 @@ class Disk:
             log.info("there is room again: %d MiB are free, scans go on", free >> 20)
         return True
 
+    def left_s(self, bytes_per_s: float) -> float | None:
+        """Return the seconds until it is short, at a rate; None while nothing is written."""
+        if bytes_per_s <= 0.0:
+            return None
+        return max(0, self._watch.free_bytes - self._watch.needed_bytes) / bytes_per_s
+
     def describe(self) -> dict[str, Any]:
         """Tell its standing as plain values, for status."""
         return {

@@ -11,6 +11,7 @@ at; no file is opened, however many there are.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +106,10 @@ class WaitingScans:
             code="not_joined",
             hint="Open it again with its id, then go on with it or finish it.",
         )
+
+    def count_states(self) -> Counter[str]:
+        """Return how many scans there are in each state."""
+        return Counter(self._state(scan) for scan in self._scans.values())
 
     def describe(self) -> list[dict[str, Any]]:
         """Tell each scan's standing as plain values, for status."""

@@ -158,6 +158,7 @@ class Bench:
             decision=None,
             journal=self.journal,
             resumed=True,
+            recoveries=0,
             token=None,
         )
         self.pipeline.restore(ready)

@@ -16,14 +16,7 @@ from .arrays import (
     unpack_layout,
     unpack_ranges,
 )
-from .codec import (
-    decode_client,
-    decode_daemon,
-    decode_telemetry,
-    encode,
-    encode_telemetry,
-    is_scan_id,
-)
+from .codec import decode_client, decode_daemon, decode_telemetry, encode, encode_telemetry
 from .kinds import Kind, read_kind
 from .limits import (
     DEFAULT_DATA_PORT,
@@ -161,7 +154,6 @@ __all__ = [
     "decode_telemetry",
     "encode",
     "encode_telemetry",
-    "is_scan_id",
     "layout_topic",
     "pack_layout",
     "pack_ranges",

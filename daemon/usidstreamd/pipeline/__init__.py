@@ -6,7 +6,15 @@ Runs in the socket thread and never waits: every outcome comes back through the 
 """
 
 from .attributes import read_attrs
-from .scan_pipeline import Restored, ScanPipeline, as_failure
+from .scan_pipeline import Measures, Restored, ScanPipeline, as_failure
 from .tiles import EncodeFailed, MainParts
 
-__all__ = ["EncodeFailed", "MainParts", "Restored", "ScanPipeline", "as_failure", "read_attrs"]
+__all__ = [
+    "EncodeFailed",
+    "MainParts",
+    "Measures",
+    "Restored",
+    "ScanPipeline",
+    "as_failure",
+    "read_attrs",
+]

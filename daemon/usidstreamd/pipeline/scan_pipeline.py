@@ -18,7 +18,7 @@ It never knows sockets, what a message is answered with, or the states of a scan
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -76,6 +76,25 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Measures:
+    """How far a scan has come.
+
+    Parameters
+    ----------
+    positions
+        Complete in every main, as placed by now.
+    gaps
+        By main, how many positions before its last complete one are not complete.
+    received_bytes
+        Raw, of all mains.
+    """
+
+    positions: int
+    gaps: Mapping[str, int]
+    received_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Placing:
     """A block that is being placed."""
 
@@ -118,6 +137,8 @@ class ScanPipeline:
     ----------
     scratch_shortage
         Why nothing is placed, where parked tiles lack room on the disk.
+    on_placed
+        Told of each block that was placed, and whether all of it was new; None while nobody looks.
     """
 
     def __init__(
@@ -156,11 +177,17 @@ class ScanPipeline:
         self._unseen: dict[str, bool] = dict.fromkeys(mains, False)
         self._complete = CompletePositions(layout.n_positions, mains)
         self.scratch_shortage: UsidstreamError | None = None
+        self.on_placed: Callable[[JournalBlock, bool], None] | None = None
 
     @property
     def backlog_bytes(self) -> int:
         """Bytes of blocks that the next commit may have to journal."""
         return self._commits.backlog_bytes
+
+    @property
+    def written_bytes(self) -> int:
+        """Bytes of all chunks that were written, as they lie in the file."""
+        return self._writer.written_bytes
 
     # -- placing
 
@@ -197,7 +224,10 @@ class ScanPipeline:
         if not self._step(placing.block.main, placing.placement):
             return None
         self._current = None
-        self._commits.add(self._as_taken(placing.block), placing.placement)
+        block = self._as_taken(placing.block)
+        self._commits.add(block, placing.placement)
+        if self.on_placed is not None:
+            self.on_placed(block, placing.placement.newly_covered == block.rows * block.cols)
         return _settled(placing.peer, placing.block)
 
     def _take_next(self) -> events.Event | None:
@@ -477,6 +507,15 @@ class ScanPipeline:
         for name in self.mains:
             self._count_positions(name)
         return self._complete.count
+
+    def measure(self) -> Measures:
+        """Tell how far the scan has come."""
+        mains = [parts.assembly for parts in self.mains.values()]
+        return Measures(
+            positions=self.count_positions(),
+            gaps={name: gap for name, gap in self._complete.gaps.items() if gap},
+            received_bytes=sum(main.covered_elements * main.dtype.itemsize for main in mains),
+        )
 
     def handle(self, outcome: Any) -> list[events.Event]:
         """Take what another thread had to say; return what the session should know."""

@@ -68,6 +68,8 @@ class TileWriter:
     ----------
     nbytes
         Bytes of the tiles that are on their way.
+    written_bytes
+        Of all chunks written so far, as they lie in the file.
     has_overtaken_written
         Whether `take_written` would tell of tiles that were overtaken.
     """
@@ -91,6 +93,7 @@ class TileWriter:
         self._quiet_since_s = 0.0
         self.has_overtaken_written = False
         self.nbytes = 0
+        self.written_bytes = 0
         self._barriers: list[_Barrier] = []
         self._addresses: list[storage.ChunkAddress] = []
         self._written: list[Tile] = []
@@ -147,6 +150,7 @@ class TileWriter:
             self._overtaken.remove(token)
             self.has_overtaken_written = True
         self._addresses += addresses
+        self.written_bytes += sum(address.nbytes for address in addresses)
         if write.is_complete:
             self._mains[write.main].assembly.release(write.tile)
             self._written.append(write.tile)

@@ -46,6 +46,8 @@ class Commits:
         self._roster = roster
         self.interval_s = commit_interval_s
         self._last_s = 0.0
+        self._waiting_since_s: float | None = None
+        self._running_since_s: float | None = None
         self._marker = 0
         self._is_running = False
         self._is_wanted = False
@@ -58,6 +60,20 @@ class Commits:
     def is_quiet(self) -> bool:
         """Whether no commit is under way or wanted."""
         return not self._is_running and not self._is_wanted
+
+    @property
+    def oldest_s(self) -> float | None:
+        """When the oldest of what is not durable was seen, None if all is."""
+        if self._running_since_s is not None:
+            return self._running_since_s
+        return self._waiting_since_s
+
+    def see(self, now: float, *, is_anything_waiting: bool) -> None:
+        """Note whether anything that has come is in no commit yet."""
+        if not is_anything_waiting:
+            self._waiting_since_s = None
+        elif self._waiting_since_s is None:
+            self._waiting_since_s = now
 
     def start(self, positions: int, now: float) -> None:
         """Begin with what a file holds already; count the interval from here."""
@@ -101,6 +117,7 @@ class Commits:
         for _, peer in self._roster:
             peer.committing = peer.settled
         coverage = self._wants_coverage
+        self._running_since_s, self._waiting_since_s = self._waiting_since_s, None
         self._is_running = True
         self._is_wanted = self._wants_coverage = self.is_dirty = False
         return BeginCommit(marker=self._marker, coverage=coverage)
@@ -110,6 +127,7 @@ class Commits:
         if not self._is_running or event.marker != self._marker:
             raise RuntimeError(f"commit {event.marker} ended, {self._marker} was the latest")
         self._is_running = False
+        self._running_since_s = None
         self.positions = event.positions
         self._last_s = now
         for _, peer in self._roster:

@@ -139,6 +139,7 @@ class Session:
             return [self._refusal(event, error)]
         self.state = target
         self._absence.see(now, is_anybody_here=len(self._roster) > 0)
+        self._commits.see(now, is_anything_waiting=self._has_news)
         return actions + self._progress(now)
 
     def tick(self, now: float) -> list[Action]:
@@ -206,6 +207,15 @@ class Session:
     def positions(self) -> int:
         """The number of positions durable in every main."""
         return self._commits.positions
+
+    @property
+    def _has_news(self) -> bool:
+        return self._commits.is_dirty or self._roster.unplaced > 0
+
+    def lag_s(self, now: float) -> float:
+        """Return the age of the oldest data that is not durable, 0 if all is."""
+        oldest_s = self._commits.oldest_s
+        return 0.0 if oldest_s is None else now - oldest_s
 
     @property
     def last_contact_s(self) -> float | None:

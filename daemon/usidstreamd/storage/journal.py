@@ -11,6 +11,7 @@ This module knows threads and order; what is synced before what is `ScanJournal`
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,9 +89,14 @@ JournalCommand: TypeAlias = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Journalled:
-    """A commit is durable; ``segment`` holds its blocks, None where it has none."""
+    """A commit is durable; ``segment`` holds its blocks, None where it has none.
+
+    ``seconds`` is how long it took to be written and synced, with those that were synced with it;
+    0 where there was nothing to write.
+    """
 
     segment: int | None
+    seconds: float = field(default=0.0, compare=False)
     token: Any
 
 
@@ -288,13 +294,15 @@ class JournalThread:
         attrs: dict[str, Any] = {}
         for commit in commits:
             attrs |= commit.attrs
-        segment = self._journal.commit(
-            [chunk for commit in commits for chunk in commit.chunks],
-            [block for commit in commits for block in commit.blocks],
-            attrs,
-        )
+        chunks = [chunk for commit in commits for chunk in commit.chunks]
+        blocks = [block for commit in commits for block in commit.blocks]
+        begun_s = time.monotonic()
+        segment = self._journal.commit(chunks, blocks, attrs)
+        seconds = time.monotonic() - begun_s if chunks or blocks or attrs else 0.0
         return [
-            Journalled(segment=segment if commit.blocks else None, token=commit.token)
+            Journalled(
+                segment=segment if commit.blocks else None, seconds=seconds, token=commit.token
+            )
             for commit in commits
         ]
 

@@ -124,6 +124,8 @@ class Ready:
         Open; for the caller's `JournalThread`, which closes it.
     resumed
         Whether this answers `Resume`.
+    recoveries
+        How often the file was repaired or made anew.
     """
 
     record: OpenRecord
@@ -133,6 +135,7 @@ class Ready:
     decision: Decision | None
     journal: ScanJournal
     resumed: bool
+    recoveries: int
     token: Any
 
 

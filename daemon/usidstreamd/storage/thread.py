@@ -236,6 +236,7 @@ class StorageThread:
             decision=state.decision,
             journal=scan.journal,
             resumed=isinstance(command, Resume),
+            recoveries=state.recoveries,
             token=command.token,
         )
 
