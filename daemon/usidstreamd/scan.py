@@ -22,7 +22,9 @@ from usidstream.layout import MainLayout, ScanLayout
 
 from . import codecs, storage
 from .assembly import Assembly, BufferPool, make_grid
-from .pipeline import MainParts, Restored, ScanPipeline, as_failure
+from .conditions import Warnings
+from .pipeline import MainParts, Measures, Restored, ScanPipeline, as_failure
+from .rates import Durations
 from .session import Session, SessionLimits, State, events
 
 log = logging.getLogger("usidstreamd")
@@ -55,6 +57,10 @@ class Shop:
         About the size of a row segment.
     post
         Takes ``(scan, outcome)`` from any thread; they come back to `Scan.on_outcome`.
+    warnings
+        What needs an operator.
+    commit_times
+        How long commits took.
     """
 
     data_dir: Path
@@ -65,6 +71,8 @@ class Shop:
     flush_interval_s: float
     segment_bytes: int
     post: Callable[[tuple[Scan, Any]], None]
+    warnings: Warnings
+    commit_times: Durations
 
 
 class Scan:
@@ -78,6 +86,15 @@ class Scan:
         What it shares with other scans.
     last_contact_s
         When a client took part in it before, on the monotonic clock; None for a new one.
+
+    Attributes
+    ----------
+    recoveries
+        How often its file was repaired or made anew.
+    opened_s, opening
+        When its file was open, on the monotonic clock, and what it held then; None before.
+    result
+        How it ended, once it has.
     """
 
     def __init__(
@@ -93,6 +110,10 @@ class Scan:
         self._scratches: list[storage.FileScratch] = []
         self._ready: storage.Ready | None = None
         self.record: storage.OpenRecord | None = None
+        self.recoveries = 0
+        self.opened_s = 0.0
+        self.opening: Measures | None = None
+        self.result: storage.FinishedResult | None = None
 
     def create(self, file: str, created: datetime, shuffle: Mapping[str, bool]) -> None:
         """Make the file and its journal directory; the opener is answered when they are safe.
@@ -131,6 +152,8 @@ class Scan:
         sends: Sends = []
         if isinstance(outcome, storage.SpaceShort | storage.SpaceBack):
             return self._on_space(outcome)
+        if isinstance(outcome, storage.Journalled) and outcome.seconds:
+            self._shop.commit_times.note(outcome.seconds)
         for event in self._translate(outcome):
             if not self.session.is_over or isinstance(event, events.StoreClosed):
                 sends += self.receive(event, now)
@@ -170,6 +193,9 @@ class Scan:
             log.warning("scan %s waits for room: %s", self.scan_id, error)
         elif was_stuck and not self.session.is_stuck:
             log.info("scan %s waits no more", self.scan_id)
+        if self.session.is_stuck != was_stuck:
+            text = str(error) if self.session.is_stuck else None
+            self._shop.warnings.note("scan_waits_for_room", text, self.scan_id)
         return sends
 
     def note_shortage(self, source: str, error: UsidstreamError | None) -> Sends:
@@ -191,6 +217,26 @@ class Scan:
         """
         backlog = 0 if self._pipeline is None else self._pipeline.backlog_bytes
         return 2 * self.session.promised_nbytes + backlog
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether it existed before it was opened here."""
+        return self._ready is not None and self._ready.resumed
+
+    @property
+    def written_bytes(self) -> int:
+        """By how much its file has grown by chunks since it was opened here."""
+        return 0 if self._pipeline is None else self._pipeline.written_bytes
+
+    def measure(self) -> Measures | None:
+        """Tell how far it has come, None before its file is open."""
+        return None if self.opening is None or self._pipeline is None else self._pipeline.measure()
+
+    def tap(self, on_placed: Callable[[storage.JournalBlock, bool], None] | None) -> bool:
+        """Let every block be seen once it is placed; return False if there are none yet."""
+        if self._pipeline is not None:
+            self._pipeline.on_placed = on_placed
+        return self._pipeline is not None
 
     def close(self) -> None:
         """Give back the memory and end the threads, once the session is over."""
@@ -254,6 +300,7 @@ class Scan:
             case storage.Finalised() if self.session.state is State.INTERRUPTING:
                 self._close_journal(is_done=True)
             case storage.Finalised(result=result):
+                self.result = result
                 told = [_finalised(result)]
             case storage.Closed():
                 self._close_journal(is_done=False)
@@ -270,7 +317,7 @@ class Scan:
             self._journal.submit(storage.JournalClose(is_clean=True, is_done=is_done))
 
     def _on_ready(self, ready: storage.Ready) -> list[events.Event]:
-        self._ready, self.record = ready, ready.record
+        self._ready, self.record, self.recoveries = ready, ready.record, ready.recoveries
         mains = {
             main.name: self._parts(index, main, ready.record)
             for index, main in enumerate(self._layout.mains)
@@ -302,9 +349,10 @@ class Scan:
     def _store_ready(self) -> events.Event:
         if self._ready is None or self._pipeline is None:
             raise RuntimeError(f"scan {self.scan_id}: ready before its file is open")
+        self.opened_s, self.opening = time.monotonic(), self._pipeline.measure()
         return events.StoreReady(
             file=str(self._ready.record.path),
-            positions=self._pipeline.count_positions(),
+            positions=self.opening.positions,
             coverage=self._pipeline.coverage(),
             resumed=self._ready.resumed,
         )

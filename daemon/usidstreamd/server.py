@@ -27,13 +27,16 @@ from usidstream.layout import ScanLayout
 from . import storage
 from .assembly import BufferPool
 from .clients import Clients, check_version
+from .conditions import Warnings
 from .config import Config
 from .disk import Disk
 from .mailbox import Mailbox
 from .pipeline import read_attrs
+from .rates import Durations
 from .reload import Reloads
 from .scan import Scan, Sends, Shop, missing_tables
 from .session import SessionLimits, State, error_message, events, result_message
+from .telemetry import Daemon, Telemetry
 from .threads import show_thread_name
 from .waiting import WaitingScans
 
@@ -77,6 +80,7 @@ class Server:
         except BaseException:
             self._directory.close()
             raise
+        self.warnings = Warnings()
         self._mailbox = Mailbox()
         self._clients = Clients()
         self._scans: dict[str, Scan] = {}
@@ -98,7 +102,10 @@ class Server:
             flush_interval_s=config.flush_interval_s,
             segment_bytes=config.row_segment_mb * MIB,
             post=self._mailbox.post,
+            warnings=self.warnings,
+            commit_times=Durations(),
         )
+        self._telemetry = self._make_telemetry()
         self._find_waiting_scans(time.monotonic())
 
     # -- the loop
@@ -146,6 +153,17 @@ class Server:
             self._retire_if_over(scan, now)
         self._forget_silent(now)
         self._open_overdue(now)
+        self._telemetry.tick(now)
+
+    def _make_telemetry(self) -> Telemetry:
+        daemon = Daemon(
+            scans=self._scans,
+            describe=self._describe,
+            count_waiting=self._waiting.count_states,
+            warnings=self.warnings,
+            commit_times=self._shop.commit_times,
+        )
+        return Telemetry(self.config.telemetry, self.config.bind, self.endpoint, daemon)
 
     def _take_up(self, config: Config | None) -> None:
         if config is None:
@@ -190,6 +208,7 @@ class Server:
         for scan in [*self._scans.values(), *self._retired]:
             scan.join(max(0.0, deadline - time.monotonic()))
         self._encoders.shutdown(wait=True, cancel_futures=True)
+        self._telemetry.close()
         self._socket.close(linger=LINGER_MS)
         self._mailbox.close()
         self._directory.close()
@@ -203,6 +222,8 @@ class Server:
         scans = list(self._scans.values())
         promised = self._shop.pool.in_use_bytes + sum(scan.promised_bytes for scan in scans)
         if self._disk.look(now, promised):
+            shortage = self._disk.shortage
+            self.warnings.note("disk_short", None if shortage is None else shortage.message)
             for scan in scans:
                 self._send_all(scan.note_shortage("disk", self._disk.shortage))
 
@@ -233,16 +254,24 @@ class Server:
         if not session.is_over or scan.scan_id not in self._scans:
             return
         del self._scans[scan.scan_id]
+        self._telemetry.let_go(scan)
+        self.warnings.forget_scan(scan.scan_id)
         scan.close()
         self._retired = [old for old in self._retired if not old.join(0.0)] + [scan]
         log.info("scan %s is %s: %s", scan.scan_id, session.state.value, session.file)
         if session.state is State.FAILED:
             log.error("scan %s: %s", scan.scan_id, session.failure)
+            self._warn_of_failure(scan)
         if scan.record is not None and session.state is not State.ENDED:
             is_interrupted = session.state is State.INTERRUPTED
             self._waiting.add(
                 scan.record, session.last_contact_s, now, is_interrupted=is_interrupted
             )
+
+    def _warn_of_failure(self, scan: Scan) -> None:
+        """Let the operator know of a scan that cannot go on; one that never was only failed."""
+        if scan.record is not None:
+            self.warnings.begin("scan_failed", str(scan.session.failure), scan.scan_id)
 
     def _resume(self, scan_id: str) -> None:
         self._check_takes_scans()
@@ -258,6 +287,8 @@ class Server:
         self, scan_id: str, layout: ScanLayout, last_contact_s: float | None = None
     ) -> Scan:
         scan = self._scans[scan_id] = Scan(scan_id, layout, self._shop, last_contact_s)
+        self.warnings.end("scan_failed", scan_id)
+        self._telemetry.forget_end(scan_id)
         scan.note_shortage("disk", self._disk.shortage)  # nobody takes part yet who had to be told
         return scan
 
@@ -326,8 +357,14 @@ class Server:
                 "credit_window_bytes": config.credit_window_mb * MIB,
                 "peer_silence_s": int(config.peer_silence_s) or 1,
             },
-            ports={"data": int(self.endpoint.rpartition(":")[2])},
+            ports=self._ports(),
         )
+
+    def _ports(self) -> dict[str, int | None]:
+        return {
+            "data": int(self.endpoint.rpartition(":")[2]),
+            "telemetry": self._telemetry.port,
+        }
 
     def _on_open(self, peer: bytes, message: wire.Open, now: float) -> None:
         if self._answer_finished(peer, message.scan):
@@ -400,7 +437,10 @@ class Server:
         if message.scan and message.coverage:
             self._to_scan(message.scan, events.CoverageRequested(peer=peer), now)
             return
-        scans = [scan.session.describe() for scan in self._scans.values()]
+        scans = [
+            scan.session.describe() | self._telemetry.describe_scan(scan, now)
+            for scan in self._scans.values()
+        ]
         scans += self._waiting.describe()
         if message.scan:
             scans = [entry for entry in scans if entry["scan"] == message.scan]
@@ -445,6 +485,8 @@ class Server:
             self._send_all(scan.receive(events.PeerLost(peer=peer), now))
 
     def _describe(self) -> dict[str, Any]:
+        telemetry = self._telemetry.describe()
+        per_s = telemetry["write_bytes_per_s"]
         return {
             "daemon": f"usidstreamd {__version__}",
             "instance": self.instance,
@@ -453,7 +495,12 @@ class Server:
             "clients": len(self._clients),
             "memory_in_use_bytes": self._shop.pool.in_use_bytes,
             "memory_budget_bytes": self._shop.pool.budget_bytes,
-        } | self._disk.describe()
+            "ports": self._ports(),
+            "warnings": [condition.to_dict() for condition in self.warnings.current()],
+            "disk_left_s": self._disk.left_s(per_s),
+            **telemetry,
+            **self._disk.describe(),
+        }
 
     def _send_all(self, sends: Sends) -> None:
         for send in sends:

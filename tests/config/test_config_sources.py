@@ -40,6 +40,7 @@ def test_every_option_can_be_a_variable() -> None:
     wanted = Config(
         data_dir=Path("/somewhere"),
         bind="tcp://[::1]:0",
+        telemetry=5757,
         allow_insecure=True,
         memory_budget_mb=129,
         credit_window_mb=17,

@@ -17,10 +17,17 @@ from typing import Any
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic.config import JsonDict
 
 from usidstream import wire
 from usidstream.errors import UsidstreamError
 
+PORT_SCHEMA: JsonDict = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": 65535},
+        {"enum": ["auto", "off"]},
+    ]
+}
 BIND_PATTERN = r"^tcp://[^/]+:\d{1,5}$"
 MAX_PORT = 65535
 MAX_WAIT_S = 31_536_000.0
@@ -29,9 +36,6 @@ MAX_WAIT_S = 31_536_000.0
 
 class ConfigError(UsidstreamError, ValueError):
     """The configuration cannot be used; the message names source, option and fix."""
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message, code="bad_config", hint=hint)
 
 
 def default_data_dir() -> Path:
@@ -62,6 +66,13 @@ class Config(BaseModel):
         json_schema_extra={"pattern": BIND_PATTERN},
         description="Where instruments connect. Port 0 takes any free one (the ready line tells "
         "which).",
+    )
+    telemetry: int | str = Field(
+        default="auto",
+        json_schema_extra=PORT_SCHEMA,
+        description="The port where viewers watch: `usidstream watch`, the dashboard, programs. "
+        '"auto" is the one after that of bind, 0 any free one, "off" none. If it is taken, any '
+        "free one is, with a warning; clients are told which.",
     )
     allow_insecure: bool = Field(
         default=False,
@@ -182,6 +193,13 @@ class Config(BaseModel):
         if not re.match(BIND_PATTERN, value, re.ASCII) or int(port) > MAX_PORT:
             raise ValueError("must look like tcp://127.0.0.1:5755 (port 0 takes any free one)")
         return value
+
+    @field_validator("telemetry", mode="before")
+    @classmethod
+    def _is_port(cls, value: Any) -> Any:
+        if value in ("auto", "off") or (type(value) is int and 0 <= value <= MAX_PORT):
+            return value
+        raise ValueError(f'must be a port from 0 to {MAX_PORT}, "auto" or "off" (default: "auto")')
 
     @field_validator("max_block_mb")
     @classmethod

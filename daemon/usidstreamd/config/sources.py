@@ -170,8 +170,7 @@ def _read(path: Path, source: Source, problems: list[Problem]) -> dict[str, Any]
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         problems.append(Problem(source, "", f"{path} cannot be read: {error.strerror}"))
-    except (ValueError, RecursionError) as error:
-        # tomllib lets through what int() and the recursion limit refuse.
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         problems.append(Problem(source, "", f"{path} is not TOML: {error}"))
     return {}
 
@@ -199,12 +198,18 @@ def _from_text(option: str, text: str) -> Any:
     kind = Config.model_fields[option].annotation
     if kind is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
-    if kind is int or kind is float:
-        try:
-            return kind(text)
-        except ValueError:
-            return text
+    if kind is float:
+        return _number(float, text)
+    if kind is int or kind == int | str:
+        return _number(int, text)
     return text
+
+
+def _number(kind: type[int] | type[float], text: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        return text
 
 
 def _nearest(name: str, valid: Iterable[str]) -> str:

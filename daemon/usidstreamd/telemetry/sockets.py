@@ -1,0 +1,91 @@
+"""The telemetry socket, made and bound: the one place that knows its options."""
+
+from __future__ import annotations
+
+import errno
+import logging
+
+import zmq
+
+from usidstream import wire
+from usidstream.errors import UsidstreamError
+
+from ..conditions import Warnings
+
+log = logging.getLogger("usidstreamd")
+
+MAX_QUEUED_MESSAGES_PER_VIEWER_COUNT = 128
+"""What waits for a viewer that does not read; ZeroMQ holds one copy for all viewers."""
+MAX_REQUEST_BYTES = 1024
+PROBE_INTERVAL_MS = 5_000
+PROBE_TIMEOUT_MS = 15_000
+"""A viewer whose machine is gone is noticed after this, so that nothing is computed for it."""
+MAX_PORT = 65535
+
+
+def wanted_port(option: int | str, data_bind: str) -> int | None:
+    """Return the port that a service is to listen on: 0 for any, None for none.
+
+    Parameters
+    ----------
+    option
+        A port, ``"auto"`` for the one after that of the data, or ``"off"``.
+    data_bind
+        Where data comes in, as the operator said; with port 0 any other port will do as well.
+    """
+    if option == "off":
+        return None
+    if option != "auto":
+        return int(option)
+    data_port = int(data_bind.rpartition(":")[2])
+    return data_port + 1 if 0 < data_port < MAX_PORT else 0
+
+
+def make_socket() -> zmq.Socket[bytes]:
+    """Make an XPUB socket that hears every subscription, and drops what a viewer does not take."""
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.XPUB)
+    socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+    socket.setsockopt(zmq.SNDHWM, MAX_QUEUED_MESSAGES_PER_VIEWER_COUNT)
+    socket.setsockopt(zmq.RCVHWM, wire.MAX_SUBSCRIPTIONS_COUNT)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, PROBE_INTERVAL_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, PROBE_TIMEOUT_MS)
+    return socket
+
+
+def bind(socket: zmq.Socket[bytes], host: str, port: int, warnings: Warnings) -> int:
+    """Bind to a port, or to any free one with a warning if it is taken; return which it is.
+
+    Parameters
+    ----------
+    host
+        Such as ``tcp://127.0.0.1``.
+    port
+        0 for any.
+
+    Raises
+    ------
+    UsidstreamError
+        The host cannot be bound to at all.
+    """
+    try:
+        socket.bind(f"{host}:{port}")
+    except zmq.ZMQError as error:
+        if error.errno != errno.EADDRINUSE or not port:
+            raise UsidstreamError(
+                f"{host}:{port} cannot be bound for telemetry: {error}",
+                code="internal_error",
+                hint='Choose another port, or telemetry = "off".',
+            ) from error
+        socket.bind(f"{host}:0")
+        found = _port_of(socket)
+        text = f"telemetry: port {port} is taken, it is on port {found} instead"
+        warnings.begin("port_taken", text)
+        log.warning("%s", text)
+        return found
+    return _port_of(socket)
+
+
+def _port_of(socket: zmq.Socket[bytes]) -> int:
+    endpoint: str = socket.get_string(zmq.LAST_ENDPOINT)
+    return int(endpoint.rstrip("\0").rpartition(":")[2])
