@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -24,6 +26,7 @@ from usidstream.progress import show_progress
 from . import config as configuration
 from . import h5usid
 from .server import Server
+from .service import Service
 from .storage import RecoveryReport, recover_path
 
 if TYPE_CHECKING:
@@ -71,13 +74,19 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; every scan can be continued after a restart."""
     read_config = partial(configuration.load, config, data_dir=data_dir, bind=bind)
-    server = Server(read_config(), read_config)
+    # A service manager ends a daemon that hangs by SIGABRT: the log then gets every stack.
+    faulthandler.enable()
+    server = Server(read_config(), read_config, Service.from_environment())
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: server.stop())
     if sys.platform != "win32":  # which has no such signal
         signal.signal(signal.SIGHUP, lambda *_: server.reload())
     print(f"usidstreamd ready {server.endpoint}", flush=True)
     server.run()
+    if server.has_hanging_threads:
+        # The interpreter would wait for them, and for what they hold, for as long as they hang.
+        logging.shutdown()
+        os._exit(EXIT_FAULT)
 
 
 @app.command("check-config")

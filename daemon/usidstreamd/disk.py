@@ -42,6 +42,11 @@ class Disk:
         self._due_s = 0.0
         self.shortage: UsidstreamError | None = None
 
+    @property
+    def free_bytes(self) -> int:
+        """What was free at the last look."""
+        return self._watch.free_bytes
+
     def change_reserve(self, reserve_bytes: int) -> None:
         """Keep another reserve from the next look on."""
         self._watch.reserve_bytes = reserve_bytes

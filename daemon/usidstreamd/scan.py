@@ -26,6 +26,7 @@ from .conditions import Warnings
 from .pipeline import MainParts, Measures, Restored, ScanPipeline, as_failure
 from .rates import Durations
 from .session import Session, SessionLimits, State, events
+from .standing import RECOVERING, ScanStanding
 
 log = logging.getLogger("usidstreamd")
 
@@ -208,6 +209,12 @@ class Scan:
         self.session.adjust(shop.limits)
         if self._pipeline is not None:
             self._pipeline.change_flush_interval(shop.flush_interval_s)
+
+    def standing(self) -> ScanStanding:
+        """Tell the scan's state, and how far its recovery is."""
+        if self.session.state is not State.OPENING or self.record is None:
+            return ScanStanding(self.session.state.value)
+        return ScanStanding(RECOVERING, *self._store.recovery)
 
     @property
     def promised_bytes(self) -> int:

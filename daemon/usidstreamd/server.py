@@ -35,7 +35,9 @@ from .pipeline import read_attrs
 from .rates import Durations
 from .reload import Reloads
 from .scan import Scan, Sends, Shop, missing_tables
+from .service import Service
 from .session import SessionLimits, State, error_message, events, result_message
+from .standing import standing_line
 from .telemetry import Daemon, Telemetry
 from .threads import show_thread_name
 from .waiting import WaitingScans
@@ -48,6 +50,12 @@ BUSY_TICK_MS = 20
 MAX_MESSAGES_PER_TURN_COUNT = 256
 MAX_QUEUED_MESSAGES_PER_CLIENT_COUNT = 1000
 LINGER_MS = 1000
+CLOSE_TIMEOUT_S = 1.0
+"""The threads of scans that are closed, or hang, are waited for at least so long."""
+STOP_MARGIN_S = 15.0
+"""What a stop may take beside closing scans, before a service manager kills the daemon."""
+LOOK_TIMEOUT_S = 30.0
+"""What looking at one scan that was left may take at the start."""
 
 
 class Server:
@@ -60,6 +68,8 @@ class Server:
     read_config
         Returns the configuration as a start would have it now, for `reload`; None if it cannot
         change.
+    service
+        Who started the daemon, and wants to hear how it is; None: nobody.
 
     Raises
     ------
@@ -67,11 +77,22 @@ class Server:
         The address may not be bound without being asked to explicitly.
     UsidstreamError
         The address is taken, or the data directory cannot be used.
+
+    Attributes
+    ----------
+    has_hanging_threads
+        After `run`: whether any scan hangs on its disk, so that the process must not wait for it.
     """
 
-    def __init__(self, config: Config, read_config: Callable[[], Config] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        read_config: Callable[[], Config] | None = None,
+        service: Service | None = None,
+    ) -> None:
         config.require_safe_bind()
         self.config = config
+        self._service = service or Service()
         self._reloads = Reloads(read_config or (lambda: config))
         self.instance = secrets.token_hex(8)
         self._directory = storage.DataDirectory(config.data_dir)
@@ -87,6 +108,7 @@ class Server:
         self._retired: list[Scan] = []
         self._waiting = WaitingScans(config.resume_timeout_s)
         self._must_stop = False
+        self.has_hanging_threads = False
         self._stopping_since_s: float | None = None
         self._disk = Disk(config.data_dir, config.disk_reserve_mb * MIB)
         self._encoders = ThreadPoolExecutor(
@@ -115,6 +137,7 @@ class Server:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._mailbox.fileno(), zmq.POLLIN)
+        self._service.ready()
         try:
             while not self._is_done():
                 poller.poll(self._tick_ms())
@@ -154,6 +177,9 @@ class Server:
         self._forget_silent(now)
         self._open_overdue(now)
         self._telemetry.tick(now)
+        self._service.beat(now)
+        if self._service.wants_status(now):
+            self._service.tell_status(self._standing(), now)
 
     def _make_telemetry(self) -> Telemetry:
         daemon = Daemon(
@@ -183,6 +209,7 @@ class Server:
         if self._stopping_since_s is not None:
             return
         self._stopping_since_s = now
+        self._service.stopping(self.config.shutdown_timeout_s + STOP_MARGIN_S)
         for scan in list(self._scans.values()):
             self._send_all(scan.receive(events.SuspendRequested(), now))
 
@@ -191,7 +218,7 @@ class Server:
             return False
         if not self._scans:
             return True
-        late = time.monotonic() - self._stopping_since_s > self.config.shutdown_timeout_s
+        late = time.monotonic() >= self._stop_deadline_s
         if late:
             log.error(
                 "stopping after %g s with %d scans still open: %s",
@@ -201,16 +228,27 @@ class Server:
             )
         return late
 
+    @property
+    def _stop_deadline_s(self) -> float:
+        since_s = self._stopping_since_s
+        return (time.monotonic() if since_s is None else since_s) + self.config.shutdown_timeout_s
+
     def _close(self) -> None:
-        for scan in [*self._scans.values(), *self._retired]:
+        scans = [*self._scans.values(), *self._retired]
+        for scan in scans:
             scan.close()
-        deadline = time.monotonic() + self.config.shutdown_timeout_s
-        for scan in [*self._scans.values(), *self._retired]:
-            scan.join(max(0.0, deadline - time.monotonic()))
-        self._encoders.shutdown(wait=True, cancel_futures=True)
+        # Those that hang had all the time there is; those that end need a moment to do so.
+        deadline = max(self._stop_deadline_s, time.monotonic() + CLOSE_TIMEOUT_S)
+        hanging = [scan for scan in scans if not scan.join(max(0.0, deadline - time.monotonic()))]
+        self.has_hanging_threads = bool(hanging)
+        for scan in hanging:
+            log.error("scan %s hangs on its disk, and is left so", scan.scan_id)
+        # A codec thread may wait for a file that hangs; else it ends with what it is at.
+        self._encoders.shutdown(wait=not hanging, cancel_futures=True)
         self._telemetry.close()
         self._socket.close(linger=LINGER_MS)
-        self._mailbox.close()
+        if not hanging:  # they may post when they hang no more
+            self._mailbox.close()
         self._directory.close()
 
     # -- the disk
@@ -230,7 +268,8 @@ class Server:
     # -- scans
 
     def _find_waiting_scans(self, now: float) -> None:
-        for found in self._directory.waiting():
+        for number, found in enumerate(self._directory.waiting()):
+            self._service.starting(f"{number} scans looked at", LOOK_TIMEOUT_S)
             if not isinstance(found, storage.OpenRecord):
                 log.error("%s", found)
             elif self._finished.get(found.scan_id) is not None:
@@ -483,6 +522,11 @@ class Server:
             return
         for scan in self._scans.values():
             self._send_all(scan.receive(events.PeerLost(peer=peer), now))
+
+    def _standing(self) -> str:
+        scans = [scan.standing() for scan in self._scans.values()]
+        shortage = "" if self._disk.shortage is None else self._disk.shortage.message
+        return standing_line(scans, len(self._waiting), self._disk.free_bytes, shortage)
 
     def _describe(self) -> dict[str, Any]:
         telemetry = self._telemetry.describe()

@@ -62,6 +62,9 @@ class WaitingScans:
         self.timeout_s = resume_timeout_s
         self._scans: dict[str, WaitingScan] = {}
 
+    def __len__(self) -> int:
+        return len(self._scans)
+
     def __contains__(self, scan_id: str) -> bool:
         return scan_id in self._scans
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from usidstream.checksum import crc32
 from usidstream.layout import ScanLayout
 
-from .chunkbytes import find_damaged
+from .chunkbytes import Progress, find_damaged, no_progress
 from .chunktable import ChunkAddress
 from .comparison import compare
 from .coverage import Coverage, CoverageUpdate
@@ -113,8 +113,15 @@ class OpenScan:
         return cls(record, live, journal, lock)
 
     @classmethod
-    def resume(cls, record: OpenRecord, segment_bytes: int = SEGMENT_TARGET_BYTES) -> OpenScan:
+    def resume(
+        cls,
+        record: OpenRecord,
+        segment_bytes: int = SEGMENT_TARGET_BYTES,
+        progress: Progress = no_progress,
+    ) -> OpenScan:
         """Go on with a scan of an earlier daemon, however that ended.
+
+        ``progress`` is told of the chunks that a recovery reads, and of those it rebuilds.
 
         Raises
         ------
@@ -127,7 +134,7 @@ class OpenScan:
         with ExitStack() as undo:
             lock = undo.enter_context(ExitStack())
             lock.enter_context(journal_lock(record.journal))
-            _tell(reconcile(record.journal))
+            _tell(reconcile(record.journal, progress=progress))
             journal = ScanJournal(
                 record.journal, record.path, CHUNKS_KEEP_FREE_BYTES, segment_bytes
             )

@@ -77,6 +77,12 @@ class StorageThread:
         Where results are remembered.
     name
         The thread's name.
+
+    Attributes
+    ----------
+    recovery : tuple of int
+        Chunks that the recovery before `Ready` has looked at or rebuilt, and of how many; (0, 0)
+        where there is none. May be read by any thread.
     """
 
     def __init__(
@@ -90,6 +96,7 @@ class StorageThread:
         self._scan: OpenScan | None = None
         self._failure: UsidstreamError | None = None
         self._ended = False
+        self.recovery = (0, 0)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -215,8 +222,11 @@ class StorageThread:
             self._ended = True
             conclude(command.record, result, self._finished)
             return Finalised(result=result, token=command.token)
-        self._scan = OpenScan.resume(command.record, command.segment_bytes)
+        self._scan = OpenScan.resume(command.record, command.segment_bytes, self._note_recovery)
         return self._ready(command)
+
+    def _note_recovery(self, done: int, total: int) -> None:
+        self.recovery = (done, total)
 
     def _ready(self, command: Create | Resume) -> Ready:
         scan = self._open_scan

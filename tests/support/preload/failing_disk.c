@@ -2,14 +2,17 @@
  *
  * The file that FAILING_DISK names holds one rule a line: an operation (write, sync, close), what
  * becomes of it (EIO, ENOSPC, hold), and a part of the paths that it concerns, up to the line's
- * end; with a $ behind it, the end of them. A held call goes on when its rule is gone. A call that fails does nothing, but for close,
- * which closes. The file is read at every call, so that a test may change it at any time.
+ * end; with a $ behind it, the end of them. A held call goes on when its rule is gone. A call that
+ * fails does nothing, but for close, which closes. The operation poll is that of the main thread,
+ * whose path is "main": to hold it hangs a program's loop and no other thread. The file is read at
+ * every call, so that a test may change it at any time.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,6 +123,17 @@ int fdatasync(int fd)
 {
     REAL(int, fdatasync, int);
     return fails("sync", fd) ? -1 : real(fd);
+}
+
+int poll(struct pollfd *watched, nfds_t count, int timeout_ms)
+{
+    REAL(int, poll, struct pollfd *, nfds_t, int);
+    int is_main = syscall(SYS_gettid) == getpid();
+    while (is_main && outcome("poll", "main") == HOLD) {
+        struct timespec pause = {0, HOLD_POLL_NS};
+        nanosleep(&pause, NULL);
+    }
+    return real(watched, count, timeout_ms);
 }
 
 int close(int fd)
