@@ -22,6 +22,7 @@ from .feeds import Summary, load_feed
 from .feeds.faults import FAULTS, Fault, parse_fault
 from .feeds.simulate import run as run_feed
 from .feeds.simulate import unit_name
+from .keys import KEY_FILE_VARIABLE, SERVER_KEY_VARIABLE
 from .progress import show_progress, tell_notes
 
 DEFAULT_ENDPOINT = f"tcp://127.0.0.1:{wire.DEFAULT_DATA_PORT}"
@@ -59,6 +60,18 @@ def _check_scan_id(value: str | None) -> str | None:
 ToOption = Annotated[
     str,
     typer.Option("--to", metavar="ENDPOINT", help="The daemon.", callback=_check_endpoint),
+]
+ServerKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|KEY",
+        envvar=SERVER_KEY_VARIABLE,
+        help="The public key of a daemon that asks for keys.",
+    ),
+]
+KeyFileOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", envvar=KEY_FILE_VARIABLE, help="This client's NAME.key_secret."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and no progress.")]
 
@@ -114,6 +127,8 @@ def simulate(
             metavar="DIR", help="Where what the daemon does not take waits, so that nothing stops."
         ),
     ] = None,
+    server_key: ServerKeyOption = None,
+    key_file: KeyFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send a simulated scan to a daemon."""
@@ -121,7 +136,7 @@ def simulate(
     faults = [_parse_fault(text) for text in fault or ()]
     name = file or Path(preset_or_layout).stem
     summary = None
-    with connect(to, spool_dir=spool_dir) as client:
+    with connect(to, spool_dir=spool_dir, server_key=server_key, key_file=key_file) as client:
         scan = client.open_scan(feed.layout, file=name, scan_id=scan_id)
         with (
             _sending(scan, quiet=as_json),
@@ -148,12 +163,17 @@ def replay(
     main: Annotated[
         str | None, typer.Option(metavar="PATH", help="Only this main, or the mains of this group.")
     ] = None,
+    server_key: ServerKeyOption = None,
+    key_file: KeyFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send an existing file's data to a daemon, bit for bit."""
     from .feeds.replay import open_replay
 
-    with open_replay(source, main=main) as recording, connect(to) as client:
+    with (
+        open_replay(source, main=main) as recording,
+        connect(to, server_key=server_key, key_file=key_file) as client,
+    ):
         scan = client.open_scan(recording.layout, file=source.stem)
         with _sending(scan, quiet=as_json):
             for note in () if as_json else recording.notes:
@@ -179,11 +199,13 @@ def drain(
             callback=lambda value: value if value is None else _check_endpoint(value),
         ),
     ] = None,
+    server_key: ServerKeyOption = None,
+    key_file: KeyFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send what spools hold whose program does not come back; finish scans that are complete."""
     faults = 0
-    for drained in drain_spools(spool_dir, to):
+    for drained in drain_spools(spool_dir, to, server_key=server_key, key_file=key_file):
         faults += drained.error is not None
         print(json.dumps(_plain_drained(drained)) if as_json else _drained_line(drained))
     if faults:
@@ -208,9 +230,16 @@ def _drained_line(drained: Drained) -> str:
 
 
 @app.command()
-def status(to: ToOption = DEFAULT_ENDPOINT, as_json: JsonOption = False) -> None:
+def status(
+    to: ToOption = DEFAULT_ENDPOINT,
+    server_key: ServerKeyOption = None,
+    key_file: KeyFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Tell what a daemon is doing."""
-    with connect(to, timeout_s=STATUS_TIMEOUT_S) as client:
+    with connect(
+        to, timeout_s=STATUS_TIMEOUT_S, server_key=server_key, key_file=key_file
+    ) as client:
         report = client.status()
     if as_json:
         print(json.dumps(report, indent=2))

@@ -58,6 +58,13 @@ ERRORS: Mapping[str, ErrorSpec] = MappingProxyType(
         "too_many_clients": ErrorSpec(
             "The daemon serves max_clients already.", "Close a client or raise max_clients.", True
         ),
+        "access_denied": ErrorSpec(
+            "The client's key is not, or no longer, among those that the daemon admits.",
+            "Ask the daemon's operator to add the key.",
+        ),
+        "bad_keys": ErrorSpec(
+            "A key file, or a directory of them, cannot be used.", "The message names the file."
+        ),
         # opening
         "bad_layout": ErrorSpec("The layout is not valid.", "The message names the field."),
         "bad_name": ErrorSpec(
@@ -293,7 +300,7 @@ _BLOCK_CODES = frozenset(
 _DELIVERY_CODES = frozenset(
     {
         *("superseded", "storage_failed", "shutting_down", "closed", "delivery_failed"),
-        *("no_space", "spool_full", "spool_busy", "spool_failed"),
+        *("no_space", "spool_full", "spool_busy", "spool_failed", "access_denied"),
     }
 )
 

@@ -7,11 +7,33 @@ scans of a client that is gone is the server's affair.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from usidstream import wire
 from usidstream.errors import UsidstreamError
+
+MAX_NAME_CHARS = 64
+"""Of what a client calls itself; a longer name is cut, it is for people only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose a message is, as its connection's key tells.
+
+    Parameters
+    ----------
+    key
+        The public key; empty where the daemon asks for none.
+    name
+        The name that the daemon's list has for it; empty likewise.
+    """
+
+    key: str = ""
+    name: str = ""
+
+
+NOBODY = Identity()
 
 
 @dataclass(slots=True)
@@ -21,16 +43,19 @@ class Client:
     Parameters
     ----------
     name
-        What it calls itself.
+        What its key says it is called; without keys, what it calls itself.
     instance
         What it calls all its connections, or empty.
     last_seen_s
         When it said anything last, on the monotonic clock.
+    key
+        Its public key, or empty.
     """
 
     name: str
     instance: str
     last_seen_s: float
+    key: str = ""
 
 
 class Clients:
@@ -48,26 +73,36 @@ class Clients:
     def __getitem__(self, peer: bytes) -> Client:
         return self._clients[peer]
 
-    def hear(self, peer: bytes, message: wire.Message, now: float) -> None:
-        """Note that a peer said something, or raise if hello should have come first."""
+    def hear(self, peer: bytes, message: wire.Message, now: float, key: str = "") -> None:
+        """Note that a peer said something, or raise if hello should have come first.
+
+        A peer's name may return with another connection; whoever has another key is no client yet.
+        """
         client = self._clients.get(peer)
-        if client is not None:
+        if client is not None and client.key == key:
             client.last_seen_s = now
         elif not isinstance(message, wire.Hello):
             raise UsidstreamError(f"{message.type} came before hello", code="no_session")
 
-    def earlier_connections(self, peer: bytes, instance: str) -> list[bytes]:
-        """Return the other peers of the same instance, whose place a new one takes."""
+    def earlier_connections(self, peer: bytes, instance: str, key: str = "") -> list[bytes]:
+        """Return the other peers of the same instance and key, whose place a new one takes."""
         if not instance:
             return []
         return [
             other
             for other, client in self._clients.items()
-            if client.instance == instance and other != peer
+            if (client.instance, client.key) == (instance, key) and other != peer
         ]
 
-    def welcome(self, peer: bytes, hello: wire.Hello, now: float, max_clients: int) -> None:
-        """Take a peer in as a client.
+    def welcome(
+        self,
+        peer: bytes,
+        hello: wire.Hello,
+        now: float,
+        max_clients: int,
+        who: Identity = NOBODY,
+    ) -> None:
+        """Take a peer in as a client, under the name that its key has.
 
         Raises
         ------
@@ -78,7 +113,18 @@ class Clients:
             raise UsidstreamError(
                 f"{len(self._clients)} clients are connected", code="too_many_clients"
             )
-        self._clients[peer] = Client(hello.client, hello.instance, now)
+        name = who.name or hello.client[:MAX_NAME_CHARS]
+        self._clients[peer] = Client(name, hello.instance, now, who.key)
+
+    def without_key(self, admits: Callable[[str], bool]) -> Iterator[bytes]:
+        """Yield the peers whose keys are admitted no more."""
+        for peer, client in list(self._clients.items()):
+            if not admits(client.key):
+                yield peer
+
+    def names(self) -> list[str]:
+        """Return what the clients are called."""
+        return sorted(client.name for client in self._clients.values())
 
     def silent(self, now: float, longest_s: float) -> Iterator[bytes]:
         """Yield the peers that have said nothing for longer than that."""

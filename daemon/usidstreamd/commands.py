@@ -107,6 +107,21 @@ def check_config(
 
 
 @app.command()
+def keygen(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Made if it does not exist.")],
+    client: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Also a pair for this client; may be repeated."),
+    ] = None,
+) -> None:
+    """Make the daemon's keys in DIR, and a client's; never overwrite any."""
+    from .security import create_keys
+
+    for path in create_keys(directory, client or []):
+        print(path)
+
+
+@app.command()
 def demo(
     data_dir: DataDirOption = Path("usidstream-data"),
     preset_name: Annotated[

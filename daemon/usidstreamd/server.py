@@ -26,7 +26,7 @@ from usidstream.layout import ScanLayout
 
 from . import storage
 from .assembly import BufferPool
-from .clients import Clients, check_version
+from .clients import Clients, Identity, check_version
 from .conditions import Warnings
 from .config import Config
 from .disk import Disk
@@ -35,6 +35,7 @@ from .pipeline import read_attrs
 from .rates import Durations
 from .reload import Reloads
 from .scan import Scan, Sends, Shop, missing_tables
+from .security import Gate, open_gate
 from .service import Service
 from .session import SessionLimits, State, error_message, events, result_message
 from .standing import standing_line
@@ -49,6 +50,7 @@ IDLE_TICK_MS = 100
 BUSY_TICK_MS = 20
 MAX_MESSAGES_PER_TURN_COUNT = 256
 MAX_QUEUED_MESSAGES_PER_CLIENT_COUNT = 1000
+MAX_NAMES_TOLD_COUNT = 256
 LINGER_MS = 1000
 CLOSE_TIMEOUT_S = 1.0
 """The threads of scans that are closed, or hang, are waited for at least so long."""
@@ -91,13 +93,19 @@ class Server:
         service: Service | None = None,
     ) -> None:
         config.require_safe_bind()
+        _warn_if_open(config)
         self.config = config
         self._service = service or Service()
         self._reloads = Reloads(read_config or (lambda: config))
         self.instance = secrets.token_hex(8)
         self._directory = storage.DataDirectory(config.data_dir)
         try:
-            self._socket, self.endpoint = _bind(config)
+            self._gate = open_gate(config.server_key_file, config.keys_dir)
+            try:
+                self._socket, self.endpoint = _bind(config, self._gate)
+            except BaseException:
+                self._gate.close()
+                raise
         except BaseException:
             self._directory.close()
             raise
@@ -137,6 +145,7 @@ class Server:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._mailbox.fileno(), zmq.POLLIN)
+        self._gate.register(poller)
         self._service.ready()
         try:
             while not self._is_done():
@@ -157,12 +166,15 @@ class Server:
         self._must_stop = True
 
     def reload(self) -> None:
-        """Read the configuration again soon and take up what may change; a flag, as in `stop`."""
+        """Read configuration and keys again soon, and take up what may change; as in `stop`."""
         self._reloads.request()
+        self._gate.reload()
 
     def _turn(self) -> None:
         self._take_up(self._reloads.take(self.config))
-        self._watch_space(time.monotonic())
+        now = time.monotonic()
+        self._watch_space(now)
+        self._watch_gate(now)
         self._receive()
         now = time.monotonic()
         if self._must_stop:
@@ -189,7 +201,9 @@ class Server:
             warnings=self.warnings,
             commit_times=self._shop.commit_times,
         )
-        return Telemetry(self.config.telemetry, self.config.bind, self.endpoint, daemon)
+        return Telemetry(
+            self.config.telemetry, self.config.bind, self.endpoint, daemon, self._gate.socket
+        )
 
     def _take_up(self, config: Config | None) -> None:
         if config is None:
@@ -247,6 +261,7 @@ class Server:
         self._encoders.shutdown(wait=not hanging, cancel_futures=True)
         self._telemetry.close()
         self._socket.close(linger=LINGER_MS)
+        self._gate.close()
         if not hanging:  # they may post when they hang no more
             self._mailbox.close()
         self._directory.close()
@@ -345,10 +360,10 @@ class Server:
     def _receive(self) -> None:
         for _ in range(MAX_MESSAGES_PER_TURN_COUNT):
             try:
-                peer = self._socket.recv(zmq.DONTWAIT)
+                sender = self._socket.recv(zmq.DONTWAIT, copy=False)
             except zmq.Again:
                 return
-            self._on_message(peer, self._receive_frames())
+            self._on_message(sender, self._receive_frames())
 
     def _receive_frames(self) -> list[wire.Frame]:
         frames: list[wire.Frame] = []
@@ -359,26 +374,31 @@ class Server:
                 frames.append(self._socket.recv(copy=False).buffer)
         return frames
 
-    def _on_message(self, peer: bytes, frames: list[wire.Frame]) -> None:
+    def _on_message(self, sender: zmq.Frame, frames: list[wire.Frame]) -> None:
+        peer = sender.bytes
         try:
+            who = self._gate.identify(sender)
             message = wire.decode_client(frames)
-        except wire.WireError as error:
+        except UsidstreamError as error:
             self._send(peer, error_message(error, "read"))
             return
         now = time.monotonic()
         try:
-            self._clients.hear(peer, message, now)
-            _HANDLERS[type(message)](self, peer, message, now)
+            self._clients.hear(peer, message, now, who.key)
+            if isinstance(message, wire.Hello):
+                self._on_hello(peer, who, message, now)
+            else:
+                _HANDLERS[type(message)](self, peer, message, now)
         except UsidstreamError as error:
             scan = getattr(message, "scan", "")
             seq = message.seq if isinstance(message, wire.Block | wire.Annotate) else 0
             self._send(peer, error_message(error, message.type, scan, seq))
 
-    def _on_hello(self, peer: bytes, message: wire.Hello, now: float) -> None:
+    def _on_hello(self, peer: bytes, who: Identity, message: wire.Hello, now: float) -> None:
         check_version(message)
-        for other in self._clients.earlier_connections(peer, message.instance):
+        for other in self._clients.earlier_connections(peer, message.instance, who.key):
             self._forget(other, now)
-        self._clients.welcome(peer, message, now, self.config.max_clients)
+        self._clients.welcome(peer, message, now, self.config.max_clients, who)
         self._send(peer, self._welcome())
 
     def _welcome(self) -> wire.Welcome:
@@ -514,8 +534,17 @@ class Server:
 
     def _forget_silent(self, now: float) -> None:
         for peer in self._clients.silent(now, self.config.peer_silence_s):
-            log.warning("client %s said nothing for %g s", peer.hex(), self.config.peer_silence_s)
+            name = self._clients[peer].name or peer.hex()
+            log.warning("client %s said nothing for %g s", name, self.config.peer_silence_s)
             self._forget(peer, now)
+
+    def _watch_gate(self, now: float) -> None:
+        """Let connections in, and clients go whose keys are admitted no more."""
+        self._gate.answer(now)
+        if self._gate.take_up():
+            for peer in self._clients.without_key(self._gate.admits):
+                self._forget(peer, now)
+            self._telemetry.renew_connections()
 
     def _forget(self, peer: bytes, now: float) -> None:
         if not self._clients.forget(peer):
@@ -537,6 +566,7 @@ class Server:
             "endpoint": self.endpoint,
             "data_dir": str(self.config.data_dir),
             "clients": len(self._clients),
+            "client_names": self._clients.names()[:MAX_NAMES_TOLD_COUNT],
             "memory_in_use_bytes": self._shop.pool.in_use_bytes,
             "memory_budget_bytes": self._shop.pool.budget_bytes,
             "ports": self._ports(),
@@ -571,8 +601,17 @@ def _session_limits(config: Config) -> SessionLimits:
     )
 
 
-def _bind(config: Config) -> tuple[zmq.Socket[bytes], str]:
-    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
+def _warn_if_open(config: Config) -> None:
+    if config.is_open_to_all:
+        log.warning(
+            "INSECURE: whoever reaches %s can read and write scans (allow_insecure = true); "
+            "usidstreamd keygen makes keys",
+            config.bind,
+        )
+
+
+def _bind(config: Config, gate: Gate) -> tuple[zmq.Socket[bytes], str]:
+    socket = gate.socket(zmq.ROUTER)
     socket.setsockopt(zmq.MAXMSGSIZE, max(config.max_layout_mb, config.max_block_mb, 1) * MIB)
     socket.setsockopt(zmq.RCVHWM, MAX_QUEUED_MESSAGES_PER_CLIENT_COUNT)
     socket.setsockopt(zmq.SNDHWM, MAX_QUEUED_MESSAGES_PER_CLIENT_COUNT)
@@ -590,7 +629,6 @@ def _bind(config: Config) -> tuple[zmq.Socket[bytes], str]:
 
 _HANDLERS: Mapping[type[wire.Message], Callable[..., None]] = MappingProxyType(
     {
-        wire.Hello: Server._on_hello,
         wire.Open: Server._on_open,
         wire.Join: Server._on_join,
         wire.Leave: Server._on_leave,

@@ -11,7 +11,7 @@ import pytest
 from usidstreamd.config import Config, ConfigError, load
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "usidstream.toml"
-CHOSEN_BY_THE_MACHINE = {"data_dir", "codec_threads"}
+CHOSEN_BY_THE_MACHINE = {"data_dir", "codec_threads", "server_key_file", "client_keys_dir"}
 
 
 def test_the_shipped_file_loads_and_holds_the_defaults() -> None:

@@ -67,7 +67,7 @@ def taken(reloads: Reloads, current: Config) -> Config | None:
 
     def is_over() -> bool:
         outcomes.append(reloads.take(current))
-        return outcomes[-1] is not None or not reloads._is_reading
+        return outcomes[-1] is not None or not reloads._readings._is_running
 
     wait_for(is_over, "the reading")
     return outcomes[-1]
@@ -76,7 +76,7 @@ def taken(reloads: Reloads, current: Config) -> Config | None:
 def test_nothing_is_read_unless_it_is_asked_for() -> None:
     reloads = Reloads(lambda: pytest.fail("it was read"))
     assert reloads.take(Config()) is None
-    assert not reloads._is_reading
+    assert not reloads._readings._is_running
 
 
 @pytest.mark.parametrize("error", [ConfigError("two problems; at once"), RuntimeError("a bug")])

@@ -42,6 +42,8 @@ def test_every_option_can_be_a_variable() -> None:
         bind="tcp://[::1]:0",
         telemetry=5757,
         allow_insecure=True,
+        server_key_file=Path("/keys/server.key_secret"),
+        client_keys_dir=Path("/keys/clients"),
         memory_budget_mb=129,
         credit_window_mb=17,
         max_block_mb=9,

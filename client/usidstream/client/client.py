@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 from .. import wire
 from ..delivery import RETAIN_LIMIT_BYTES, SPOOL_LIMIT_MB, Delivery
 from ..errors import DeliveryTimeoutError, UsidstreamError, error_for
+from ..keys import ClientKeys
 from ..layout import ScanLayout
 from .channel import Channel
 from .ended import EndedScan
@@ -30,6 +31,7 @@ from .scan import Scan
 from .spool_files import SpooledScan
 from .spooler import SAVE_TIMEOUT_S
 from .spooling import SpoolPlace, spools
+from .transport import KEY_REFUSED, KEYS_DIFFER, KEYS_WANTED, NO_KEYS_THERE
 
 T = TypeVar("T")
 
@@ -39,6 +41,13 @@ ASK_AGAIN_S = 0.25
 """While the daemon recovers the scan that is asked about."""
 CLOSE_GRACE_S = 5.0
 """Beyond its linger, for the I/O thread to say bye."""
+
+_HINTS = {
+    KEY_REFUSED: "Have the client's NAME.key in the daemon's list of keys, then send it SIGHUP.",
+    KEYS_DIFFER: "Compare server_key and key_file with the daemon's keys; does it use any?",
+    NO_KEYS_THERE: "Leave server_key and key_file out, or give the daemon its server_key_file.",
+    KEYS_WANTED: "Give server_key and key_file; usidstreamd keygen makes them.",
+}
 
 
 def connect(
@@ -50,6 +59,8 @@ def connect(
     linger_s: float = 0.02,
     spool_dir: str | Path | None = None,
     spool_limit_mb: float = SPOOL_LIMIT_MB,
+    server_key: str | Path | None = None,
+    key_file: str | Path | None = None,
 ) -> Client:
     """Connect to a daemon.
 
@@ -73,11 +84,19 @@ def connect(
         Such a process needs no daemon to answer for a scan that was opened before.
     spool_limit_mb
         How much of the disk one scan may take, in 1e6 bytes.
+    server_key
+        The public key of a daemon that admits known clients only: the path of its file
+        ``server.key``, or the 40 characters in it.
+    key_file
+        This client's own key, ``NAME.key_secret``; given together with ``server_key``.
 
     Raises
     ------
     DeliveryError
-        No daemon answers there, or it speaks another protocol.
+        No daemon answers there, or it speaks another protocol, or (``access_denied``) it does not
+        admit this client's key.
+    UsidstreamError
+        ``bad_keys``: a key file cannot be used, or one of the two is missing.
 
     Examples
     --------
@@ -94,6 +113,7 @@ def connect(
         linger_s,
         None if spool_dir is None else Path(spool_dir),
         spool_limit_mb,
+        ClientKeys.load(server_key, key_file),
     )
     return Client(endpoint, options)
 
@@ -324,7 +344,8 @@ class Client:
             reason = f" ({trouble})" if trouble else ""
             raise DeliveryTimeoutError(
                 f"{failure} within {self._options.timeout_s:g} s{reason}",
-                hint="Is usidstreamd serve running there?",
+                hint=_HINTS.get(trouble, "Is usidstreamd serve running there?"),
+                code="access_denied" if trouble == KEY_REFUSED else "timeout",
             ) from None
 
 

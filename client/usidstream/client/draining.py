@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BlockError, UsidstreamError
-from .client import Client, connect
+from ..keys import ClientKeys
+from .client import Client
+from .options import Options
 from .scan import Scan
 from .spool_files import SpooledScan, read_header
 from .spooling import spools
@@ -44,7 +46,13 @@ class Drained:
     error: UsidstreamError | None = None
 
 
-def drain(spool_dir: str | Path, endpoint: str | None = None) -> Iterator[Drained]:
+def drain(
+    spool_dir: str | Path,
+    endpoint: str | None = None,
+    *,
+    server_key: str | Path | None = None,
+    key_file: str | Path | None = None,
+) -> Iterator[Drained]:
     """Send what every spool of a directory holds, one after the other.
 
     Parameters
@@ -53,21 +61,27 @@ def drain(spool_dir: str | Path, endpoint: str | None = None) -> Iterator[Draine
         As given to `connect`.
     endpoint
         The daemon; by default, for each scan, the one that it was opened at.
+    server_key, key_file
+        As given to `connect`.
 
     Yields
     ------
     Drained
         For each spool, when it is done.
     """
+    keys = ClientKeys.load(server_key, key_file)
     for folder in spools(Path(spool_dir)):
         try:
-            yield _drain(folder, read_header(folder), endpoint)
+            yield _drain(folder, read_header(folder), endpoint, keys)
         except UsidstreamError as error:
             yield Drained(folder, error=error)
 
 
-def _drain(folder: Path, spooled: SpooledScan, endpoint: str | None) -> Drained:
-    with connect(endpoint or spooled.endpoint, spool_dir=folder.parent) as client:
+def _drain(
+    folder: Path, spooled: SpooledScan, endpoint: str | None, keys: ClientKeys | None
+) -> Drained:
+    options = Options(spool_dir=folder.parent, keys=keys)
+    with Client(endpoint or spooled.endpoint, options) as client:
         client.status()  # raises if there is no daemon: then nothing can be done here
         scan = _open(client, spooled)
         blocks = scan.spooled.blocks

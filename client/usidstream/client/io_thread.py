@@ -244,7 +244,7 @@ class IoThread:
 
     def _dial(self, now: float) -> None:
         try:
-            self._connection = Connection(self._context, self.endpoint)
+            self._connection = Connection(self._context, self.endpoint, self._options.keys)
         except zmq.ZMQError as error:
             raise DeliveryError(
                 f"{self.endpoint} cannot be connected to: {error}",

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ..delivery import RETAIN_LIMIT_BYTES, SPOOL_LIMIT_MB
 from ..errors import UsidstreamError, error_for
+from ..keys import ClientKeys
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Options:
     linger_s: float = 0.02
     spool_dir: Path | None = None
     spool_limit_mb: float = SPOOL_LIMIT_MB
+    keys: ClientKeys | None = None
 
 
 class Waker(Protocol):

@@ -14,23 +14,38 @@ from collections.abc import Sequence
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from ..keys import ClientKeys
 from ..wire import MAX_LAYOUT_BYTES, Frame
 
 SEND_HIGH_WATER_MESSAGES = 1000
 RECEIVE_HIGH_WATER_MESSAGES = 10_000
 CLOSE_LINGER_MS = 1000
 
+KEY_REFUSED = "the daemon does not admit this client's key"
+KEYS_DIFFER = "the peer broke off the greeting: it expects other keys, or no ZeroMQ that fits"
+NO_KEYS_THERE = "the daemon uses no keys"
+KEYS_WANTED = "the daemon asks for keys"
+
 _BROKEN = {
     zmq.Event.CLOSED: "connection refused",
     zmq.Event.DISCONNECTED: "the daemon closed the connection",
-    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL: "the peer speaks no ZeroMQ that fits",
+    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL: KEYS_DIFFER,
     zmq.Event.HANDSHAKE_FAILED_PROTOCOL: "the peer does not speak ZeroMQ",
-    zmq.Event.HANDSHAKE_FAILED_AUTH: "the daemon refused this client's keys",
+    zmq.Event.HANDSHAKE_FAILED_AUTH: KEY_REFUSED,
 }
+_BAD_PROTOCOL = zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+_MISMATCH = zmq.Event.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
 
 
 class Connection:
     """A fresh DEALER socket and the monitor that tells of its end.
+
+    Parameters
+    ----------
+    context, endpoint
+        Where it lives and connects to.
+    keys
+        For a daemon that asks for them.
 
     Raises
     ------
@@ -38,15 +53,23 @@ class Connection:
         The endpoint cannot be connected to.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        keys: ClientKeys | None = None,
+    ) -> None:
         self.socket = context.socket(zmq.DEALER)
         self.monitor: zmq.Socket[bytes] | None = None
+        self._has_keys = keys is not None
         try:
             self.socket.setsockopt(zmq.LINGER, 0)
             self.socket.setsockopt(zmq.RECONNECT_IVL, -1)
             self.socket.setsockopt(zmq.SNDHWM, SEND_HIGH_WATER_MESSAGES)
             self.socket.setsockopt(zmq.RCVHWM, RECEIVE_HIGH_WATER_MESSAGES)
             self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_LAYOUT_BYTES)
+            if keys is not None:
+                keys.secure(self.socket)
             self.monitor = self.socket.get_monitor_socket(sum(_BROKEN))
             self.socket.connect(endpoint)
         except BaseException:
@@ -56,7 +79,10 @@ class Connection:
     def broken(self) -> str:
         """Return why the connection broke, empty while it stands."""
         while self.monitor is not None and self.monitor.poll(0):
-            event = zmq.Event(recv_monitor_message(self.monitor)["event"])
+            message = recv_monitor_message(self.monitor)
+            if message["value"] == _MISMATCH and message["event"] == _BAD_PROTOCOL:
+                return NO_KEYS_THERE if self._has_keys else KEYS_WANTED
+            event = zmq.Event(message["event"])
             if event in _BROKEN:
                 return _BROKEN[event]
         return ""

@@ -48,6 +48,10 @@ def default_codec_threads() -> int:
     return min(8, os.cpu_count() or 1)
 
 
+def _none() -> None:
+    """Return the default of what an example shows better than a value."""
+
+
 class Config(BaseModel):
     """Every option of ``usidstreamd serve``. Units stand last in the names."""
 
@@ -76,8 +80,22 @@ class Config(BaseModel):
     )
     allow_insecure: bool = Field(
         default=False,
-        description="Listening beyond this machine is refused unless this is true: whoever reaches "
-        "the port can write.",
+        description="Listening beyond this machine without keys is refused unless this is true: "
+        "whoever reaches the port can write.",
+    )
+    server_key_file: Path | None = Field(
+        default_factory=_none,
+        strict=False,
+        examples=["/etc/usidstream/keys/server.key_secret"],
+        description="The daemon's secret key, made by usidstreamd keygen. With it everything is "
+        "encrypted and only clients whose keys are listed are let in. Default: none, no keys.",
+    )
+    client_keys_dir: Path | None = Field(
+        default_factory=_none,
+        strict=False,
+        examples=["/etc/usidstream/keys/clients"],
+        description="The public keys of the clients that are let in, NAME.key each; read again on "
+        "SIGHUP. Default: the folder clients beside server_key_file.",
     )
     memory_budget_mb: int = Field(
         default=128,
@@ -186,6 +204,13 @@ class Config(BaseModel):
             raise ValueError("must name a directory, such as /data/usidstream")
         return value.expanduser()
 
+    @field_validator("server_key_file", "client_keys_dir", mode="after")
+    @classmethod
+    def _is_where(cls, value: Path | None) -> Path | None:
+        if value == Path():
+            raise ValueError("must be a path; leave the option out for none")
+        return None if value is None else value.expanduser()
+
     @field_validator("bind")
     @classmethod
     def _is_tcp(cls, value: str) -> str:
@@ -211,19 +236,33 @@ class Config(BaseModel):
             )
         return value
 
+    @property
+    def keys_dir(self) -> Path | None:
+        """Where the keys of admitted clients are; None without keys."""
+        if self.server_key_file is None:
+            return None
+        return self.client_keys_dir or self.server_key_file.parent / "clients"
+
+    @property
+    def is_open_to_all(self) -> bool:
+        """Whether whoever reaches the port from another machine may write."""
+        return self.server_key_file is None and not _is_loopback(self.bind.removeprefix("tcp://"))
+
     def require_safe_bind(self) -> None:
-        """Refuse to listen beyond this machine unless the operator insists.
+        """Refuse to listen beyond this machine without keys unless the operator insists.
 
         Raises
         ------
         ConfigError
-            If ``bind`` is not a loopback address and ``allow_insecure`` is false.
+            If ``bind`` is not a loopback address, there are no keys and ``allow_insecure`` is
+            false.
         """
-        if self.allow_insecure or _is_loopback(self.bind.removeprefix("tcp://")):
+        if self.allow_insecure or not self.is_open_to_all:
             return
         raise ConfigError(
             f"bind = {self.bind!r} would let anyone on the network write files here",
-            hint="Bind to 127.0.0.1, or set allow_insecure = true on a network that you trust.",
+            hint="Give server_key_file (usidstreamd keygen makes it), bind to 127.0.0.1, or set "
+            "allow_insecure = true on a network that you trust.",
         )
 
 
@@ -270,6 +309,8 @@ def require(name: str) -> str:
 
 def show(value: Any) -> str:
     """Write a value as it stands in a TOML file."""
+    if value is None:
+        return "(none)"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | Path):

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from usidstream.errors import UsidstreamError
+
+from ..security import open_gate
 from .model import Config
 
 MIB = 1 << 20
@@ -39,8 +42,15 @@ class Prospects:
 def foresee(config: Config) -> Prospects:
     """Look at what a start with these values would meet here."""
     refusal = _why_not_writable(config.data_dir)
-    problems = (("data_dir", refusal),) if refusal else ()
-    return Prospects(problems, tuple(_doubts(config)))
+    problems = [("data_dir", refusal)] if refusal else []
+    return Prospects((*problems, *_key_problems(config)), tuple(_doubts(config)))
+
+
+def _key_problems(config: Config) -> Iterator[tuple[str, str]]:
+    try:
+        open_gate(config.server_key_file, config.keys_dir).close()
+    except UsidstreamError as error:
+        yield "server_key_file", error.message
 
 
 def _why_not_writable(data_dir: Path) -> str:
@@ -83,8 +93,10 @@ def _doubts(config: Config) -> Iterator[str]:
             f"flush_interval_s = {config.flush_interval_s:g} is shorter than commit_interval_s = "
             f"{config.commit_interval_s:g}: readers see rows before they are acknowledged"
         )
-    if config.allow_insecure:
+    if config.allow_insecure and config.server_key_file is None:
         yield f"allow_insecure = true: whoever reaches {config.bind} can write files here"
+    if config.client_keys_dir is not None and config.server_key_file is None:
+        yield "client_keys_dir has no effect without server_key_file"
 
 
 def _free_mb(data_dir: Path) -> int | None:

@@ -16,9 +16,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from usidstream.keys import KEY_FILE_VARIABLE, SERVER_KEY_VARIABLE
+
 from .model import Config, ConfigError, require, show
 
 PREFIX = "USIDSTREAM_"
+CLIENT_VARIABLES = {SERVER_KEY_VARIABLE, KEY_FILE_VARIABLE}
+"""What the ``usidstream`` commands read; a user's shell may have them when a daemon is started."""
 MAX_SHOWN_CHARS = 200
 NEAR_ENOUGH = 0.4
 
@@ -183,7 +187,8 @@ def _unknown_key(path: Path, option: str, value: Any) -> str:
 
 def _from_environment(environ: Mapping[str, str], problems: list[Problem]) -> Layer:
     variables = {PREFIX + option.upper(): option for option in Config.model_fields}
-    for variable in sorted(name for name in environ if name.startswith(PREFIX)):
+    ours = {name for name in environ if name.startswith(PREFIX)} - CLIENT_VARIABLES
+    for variable in sorted(ours):
         source = Source("environment", variable)
         if variable in variables:
             option = variables[variable]

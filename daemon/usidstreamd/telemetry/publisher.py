@@ -22,6 +22,7 @@ from usidstream.layout import ScanLayout
 
 from ..mailbox import Mailbox
 from ..threads import show_thread_name
+from . import sockets
 from .previews import Previews
 from .subscriptions import Subscriptions
 from .tap import Tap
@@ -65,7 +66,12 @@ class Unwatch:
     scan: str
 
 
-Order: TypeAlias = Tell | TellLayout | Watch | Unwatch
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Cut all connections: whoever is let in comes again."""
+
+
+Order: TypeAlias = Tell | TellLayout | Watch | Unwatch | Renew
 
 
 class Publisher:
@@ -75,6 +81,8 @@ class Publisher:
     ----------
     socket
         An XPUB socket, bound; from now on the thread's alone.
+    make
+        Makes another one.
 
     Attributes
     ----------
@@ -86,11 +94,12 @@ class Publisher:
         Whether anybody listens to anything.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], make: sockets.SocketMaker) -> None:
         self.subscriptions = Subscriptions()
         self.asked: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.is_heard = False
         self._socket = socket
+        self._make = make
         self._orders = Mailbox()
         self._previews = Previews(self.subscriptions)
         self._due_s = 0.0
@@ -116,12 +125,9 @@ class Publisher:
 
     def _run(self) -> None:
         show_thread_name()
-        poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._orders.fileno(), zmq.POLLIN)
         try:
             while not self._is_closing:
-                poller.poll(self._sleep_ms())
+                self._sleep()
                 self._turn()
             self._turn()
         except BaseException:
@@ -131,6 +137,12 @@ class Publisher:
         finally:
             self.is_heard = False
             self._socket.close(linger=LINGER_MS)
+
+    def _sleep(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._orders.fileno(), zmq.POLLIN)
+        poller.poll(self._sleep_ms())
 
     def _sleep_ms(self) -> int | None:
         if not self._previews:
@@ -169,6 +181,9 @@ class Publisher:
             case Unwatch(scan=scan):
                 self._tell_previews()
                 self._previews.remove(scan)
+            case Renew():
+                self._socket = sockets.renew(self._socket, self._make)
+                self.subscriptions.clear()
 
     def _tell_previews(self) -> None:
         for topic, message in self._previews.tick():

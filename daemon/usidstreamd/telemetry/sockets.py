@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
+from collections.abc import Callable
+from typing import TypeAlias
 
 import zmq
 
@@ -21,6 +24,11 @@ PROBE_INTERVAL_MS = 5_000
 PROBE_TIMEOUT_MS = 15_000
 """A viewer whose machine is gone is noticed after this, so that nothing is computed for it."""
 MAX_PORT = 65535
+REBIND_TIMEOUT_S = 5.0
+REBIND_INTERVAL_S = 0.02
+
+SocketMaker: TypeAlias = Callable[[int], "zmq.Socket[bytes]"]
+"""Makes a socket of a kind that listens: behind the daemon's gate, if it has one."""
 
 
 def wanted_port(option: int | str, data_bind: str) -> int | None:
@@ -41,9 +49,9 @@ def wanted_port(option: int | str, data_bind: str) -> int | None:
     return data_port + 1 if 0 < data_port < MAX_PORT else 0
 
 
-def make_socket() -> zmq.Socket[bytes]:
+def make_socket(make: SocketMaker) -> zmq.Socket[bytes]:
     """Make an XPUB socket that hears every subscription, and drops what a viewer does not take."""
-    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.XPUB)
+    socket = make(zmq.XPUB)
     socket.setsockopt(zmq.XPUB_VERBOSE, 1)
     socket.setsockopt(zmq.SNDHWM, MAX_QUEUED_MESSAGES_PER_VIEWER_COUNT)
     socket.setsockopt(zmq.RCVHWM, wire.MAX_SUBSCRIPTIONS_COUNT)
@@ -84,6 +92,27 @@ def bind(socket: zmq.Socket[bytes], host: str, port: int, warnings: Warnings) ->
         log.warning("%s", text)
         return found
     return _port_of(socket)
+
+
+def renew(socket: zmq.Socket[bytes], make: SocketMaker) -> zmq.Socket[bytes]:
+    """Close a bound socket and return one like it at the same address.
+
+    ZeroMQ cannot cut one connection: so all are, and all who are let in come again by themselves.
+    """
+    endpoint: str = socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
+    socket.close(linger=0)
+    fresh = make_socket(make)
+    deadline_s = time.monotonic() + REBIND_TIMEOUT_S
+    while True:
+        try:
+            fresh.bind(endpoint)
+        except zmq.ZMQError as error:  # ZeroMQ closes the old one in a thread of its own
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline_s:
+                fresh.close(linger=0)
+                raise
+            time.sleep(REBIND_INTERVAL_S)
+        else:
+            return fresh
 
 
 def _port_of(socket: zmq.Socket[bytes]) -> int:

@@ -62,6 +62,12 @@ class Subscriptions:
             return prefix
         return None
 
+    def clear(self) -> None:
+        """Forget all subscriptions, as their connections are gone."""
+        self.prefixes = frozenset()
+        self._asked.clear()
+        self._serve()
+
     def wants(self, topic: str) -> bool:
         """Tell whether anybody listens to a topic."""
         return any(topic[:end] in self.prefixes for end in range(len(topic) + 1))

@@ -20,7 +20,7 @@ from ..rates import Durations, Rate
 from ..scan import Scan
 from ..session import State
 from . import sockets
-from .publisher import Publisher, Tell, TellLayout, Unwatch, Watch
+from .publisher import Publisher, Renew, Tell, TellLayout, Unwatch, Watch
 from .standing import Standing, closed, opened
 from .tap import Tap
 
@@ -66,6 +66,8 @@ class Telemetry:
         Where data comes in: as the operator said, and as it is.
     daemon
         What is looked at.
+    make
+        Makes sockets that listen.
 
     Attributes
     ----------
@@ -73,7 +75,14 @@ class Telemetry:
         Where it listens, None if it is off.
     """
 
-    def __init__(self, option: int | str, bind: str, endpoint: str, daemon: Daemon) -> None:
+    def __init__(
+        self,
+        option: int | str,
+        bind: str,
+        endpoint: str,
+        daemon: Daemon,
+        make: sockets.SocketMaker,
+    ) -> None:
         now = time.monotonic()
         self._daemon = daemon
         self._started_s = now
@@ -94,16 +103,21 @@ class Telemetry:
         self.port: int | None = None
         wanted = sockets.wanted_port(option, bind)
         if wanted is not None:
-            self._listen(endpoint.rpartition(":")[0], wanted)
+            self._listen(endpoint.rpartition(":")[0], wanted, make)
 
-    def _listen(self, host: str, port: int) -> None:
-        socket = sockets.make_socket()
+    def _listen(self, host: str, port: int, make: sockets.SocketMaker) -> None:
+        socket = sockets.make_socket(make)
         try:
             self.port = sockets.bind(socket, host, port, self._daemon.warnings)
         except BaseException:
             socket.close(linger=0)
             raise
-        self._publisher = Publisher(socket)
+        self._publisher = Publisher(socket, make)
+
+    def renew_connections(self) -> None:
+        """Cut all viewers off; those who are let in come again by themselves."""
+        if self._publisher is not None:
+            self._publisher.post(Renew())
 
     def close(self) -> None:
         """Tell what is left to tell, and end the thread."""
