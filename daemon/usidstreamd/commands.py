@@ -210,11 +210,7 @@ def _open_to_read(file: Path) -> Iterator[h5py.File]:
     if not h5py.is_hdf5(file):
         raise typer.BadParameter(f"'{file}' is not an HDF5 file.", param_hint="FILE")
     try:
-        try:
-            h5_file = h5py.File(file, "r", locking=False)
-        except OSError:  # a SWMR writer has it open
-            h5_file = h5py.File(file, "r", libver="latest", swmr=True)
-        with h5_file:
+        with h5usid.open_readable(file)[0] as h5_file:
             yield h5_file
     except BrokenPipeError:  # whoever reads what is printed has gone
         raise
@@ -224,6 +220,29 @@ def _open_to_read(file: Path) -> Iterator[h5py.File]:
             code="file_damaged",
             hint="usidstreamd verify tells what is wrong with it.",
         ) from error
+
+
+@app.command()
+def view(
+    file: FileArgument,
+    main: Annotated[
+        str | None,
+        typer.Option("--main", metavar="PATH", help="Of the main dataset; all if not given."),
+    ] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="PNG", help="FILE.png if not given.", dir_okay=False),
+    ] = None,
+    reduction: Annotated[
+        str,
+        typer.Option(metavar="mean|max|COLUMN", help="What the map shows of each spectrum."),
+    ] = "mean",
+) -> None:
+    """Draw the map and the mean spectrum of a file's main datasets, also while it is written."""
+    from .pictures import write_pictures
+
+    for written in write_pictures(file, main, png, reduction):
+        print(written)
 
 
 @app.command()

@@ -55,7 +55,7 @@ def draw_values(
     ImportError
         If matplotlib is not installed.
     """
-    draw = _draw_map if len(dimensions) == 2 else _draw_curve
+    draw = draw_map if len(dimensions) == 2 else draw_curve
     return _draw_parts(values, title, label, partial(draw, dimensions, style=style))
 
 
@@ -78,7 +78,7 @@ def draw_points(values: Array, table: list[Dimension], title: str, label: str, *
     figure : matplotlib.figure.Figure
     axes : matplotlib.axes.Axes, or an array of them
     """
-    draw = _draw_cloud if len(table) > 1 else _draw_curve
+    draw = draw_cloud if len(table) > 1 else draw_curve
     return _draw_parts(values, title, label, partial(draw, table, style=style))
 
 
@@ -94,18 +94,20 @@ def _draw_parts(
         nrows=len(parts), squeeze=False, figsize=(6, 4.5 * len(parts)), layout="constrained"
     )
     for axis, (name, part) in zip(axes.flat, parts.items(), strict=True):
-        draw(axis, part, _part_label(name, label))
+        draw(axis, part, part_label(name, label))
         axis.set_title(f"{title}\n({name})" if name else title, pad=15)
     return figure, axes[0, 0] if len(parts) == 1 else axes[:, 0]
 
 
-def _part_label(name: str, label: str) -> str:
+def part_label(name: str, label: str) -> str:
+    """Return the label of a part's values; a phase has a unit of its own."""
     return "Phase (rad)" if name == "Phase" else label
 
 
-def _draw_curve(
+def draw_curve(
     dimensions: list[Dimension], axis: Any, values: Array, label: str, style: dict[str, Any]
 ) -> None:
+    """Draw values over a dimension, on given axes."""
     power = _exponent(dimensions[0].values)
     dots = {"marker": "."} if values.size < 64 else {}
     axis.plot(dimensions[0].values / 10**power, values, **{**dots, **style})
@@ -113,9 +115,10 @@ def _draw_curve(
     axis.set_ylabel(label)
 
 
-def _draw_map(
+def draw_map(
     dimensions: list[Dimension], axis: Any, values: Array, label: str, style: dict[str, Any]
 ) -> None:
+    """Draw values over two dimensions, on given axes; the first runs upwards."""
     upwards, rightwards = dimensions
     shape = {"origin": "lower", "aspect": _aspect(upwards, rightwards)}
     image = axis.imshow(values.astype(np.float64), **{**shape, **style})
@@ -144,9 +147,10 @@ def _aspect(upwards: Dimension, rightwards: Dimension) -> str | float:
     return float(spans[0] / spans[1]) if same_kind and all(spans) else "auto"
 
 
-def _draw_cloud(
+def draw_cloud(
     dimensions: list[Dimension], axis: Any, values: Array, label: str, style: dict[str, Any]
 ) -> None:
+    """Draw values at the coordinates that two dimensions hold, on given axes."""
     powers = [_exponent(dimension.values) for dimension in dimensions]
     right, up = (dim.values / 10**power for dim, power in zip(dimensions, powers, strict=True))
     points = axis.scatter(right, up, c=values, **{"s": 12, **style})
