@@ -179,6 +179,10 @@ ERRORS: Mapping[str, ErrorSpec] = MappingProxyType(
         "not_mergeable": ErrorSpec(
             "A file cannot be merged into a session.", "The message says why; nothing was changed."
         ),
+        "bad_config": ErrorSpec(
+            "The daemon's configuration cannot be used.",
+            "usidstreamd check-config FILE tells all that is wrong.",
+        ),
         "spool_full": ErrorSpec(
             "The client's spool is full, or its disk is, and so is memory.",
             "Free space or raise spool_limit_mb; what was taken is kept, and the call can be made "

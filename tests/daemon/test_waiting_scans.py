@@ -25,7 +25,11 @@ def left_scan(tmp_path: Path, age_s: float, *, is_interrupted: bool = False) -> 
     record = OpenRecord(SCAN_ID, tmp_path / "scan.h5", layout, plans_for(layout), CREATED)
     record.journal.mkdir()
     record.write()
-    ending = [Finalise("interrupted", "now"), Closed(), Done()] if is_interrupted else []
+    ending = (
+        [Finalise("interrupted", "2025-01-01T00:00:00Z"), Closed(), Done()]
+        if is_interrupted
+        else []
+    )
     Ledger.create(record.journal / LEDGER_NAME, [Opened(), *ending]).close()
     then = time.time() - age_s
     os.utime(record.journal / RECORD_NAME, (then, then))

@@ -24,6 +24,7 @@ from usidstreamd.storage.ledger_records import (
     Recovered,
 )
 
+ENDED = "2025-01-01T00:00:00Z"
 u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**62)
 few = st.integers(0, 3)
 addresses = st.builds(
@@ -42,7 +43,7 @@ records = st.one_of(
     st.builds(Checkpoint, st.integers(1, 9)),
     st.builds(Annotated, st.dictionaries(st.text(max_size=3), st.integers(-9, 9), max_size=2)),
     st.builds(
-        Finalise, st.sampled_from(["complete", "interrupted"]), st.just("2025-01-01T00:00:00Z"),
+        Finalise, st.sampled_from(["complete", "interrupted"]), st.just(ENDED),
         st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
         st.dictionaries(st.sampled_from("ab"), st.lists(st.tuples(few, few), max_size=3)),
         partial,
@@ -219,7 +220,7 @@ def test_a_ledger_that_cannot_be_written_anew_is_as_it_was(tmp_path, monkeypatch
 
 def test_arrays_in_attributes_come_back(tmp_path):
     attrs = {"drift": np.arange(6, dtype="<f8"), "note": "µ", "flags": [1, 2]}
-    Ledger.create(tmp_path / "l", [Annotated(attrs), Finalise("complete", "now", attrs)]).close()
+    Ledger.create(tmp_path / "l", [Annotated(attrs), Finalise("complete", ENDED, attrs)]).close()
     state = replay(tmp_path / "l")
     for found in (state.annotations, state.finalise.attrs):
         np.testing.assert_array_equal(found["drift"], attrs["drift"])
@@ -328,7 +329,7 @@ def test_a_table_finds_a_mains_chunks_and_its_end():
 
 
 def test_only_the_last_record_tells_that_a_scan_is_interrupted(tmp_path):
-    told = [Opened(), Finalise("interrupted", "now"), Closed(), Done(), Opened()]
+    told = [Opened(), Finalise("interrupted", ENDED), Closed(), Done(), Opened()]
     for number in range(len(told) + 1):
         Ledger.create(tmp_path / "l", told[:number]).close()
         assert is_interrupted(tmp_path / "l") == (number == 4)

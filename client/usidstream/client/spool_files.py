@@ -36,7 +36,7 @@ from ..framing import (
     unpack,
 )
 from ..layout import ScanLayout
-from ..wire import Frame, pack_layout, unpack_layout
+from ..wire import Frame, is_scan_id, pack_layout, unpack_layout
 
 HEADER_NAME = "scan"
 LOCK_NAME = "lock"
@@ -308,11 +308,14 @@ def read_header(folder: Path) -> SpooledScan:
     try:
         head, *frames = unframe(path.read_bytes())
         told = unpack(head)
+        words = [told[key] for key in ("scan", "file", "endpoint", "role")]
+        if not is_scan_id(told["scan"]) or not all(isinstance(word, str) for word in words):
+            raise TypeError("scan, file, endpoint and role are not words")
         layout = ScanLayout.from_dict(unpack_layout(told["layout"], frames))
-        return SpooledScan(told["scan"], layout, told["file"], told["endpoint"], told["role"])
+        return SpooledScan(words[0], layout, *words[1:])
     except OSError as error:
         raise spool_failed("read", path, error) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, UsidstreamError) as error:
         raise error_for("spool_damaged", f"{path} is damaged: {error}") from error
 
 

@@ -16,7 +16,14 @@ from .arrays import (
     unpack_layout,
     unpack_ranges,
 )
-from .codec import decode_client, decode_daemon, decode_telemetry, encode, encode_telemetry
+from .codec import (
+    decode_client,
+    decode_daemon,
+    decode_telemetry,
+    encode,
+    encode_telemetry,
+    is_scan_id,
+)
 from .kinds import Kind, read_kind
 from .limits import (
     DEFAULT_DATA_PORT,
@@ -154,6 +161,7 @@ __all__ = [
     "decode_telemetry",
     "encode",
     "encode_telemetry",
+    "is_scan_id",
     "layout_topic",
     "pack_layout",
     "pack_ranges",

@@ -159,12 +159,17 @@ def _checked(kind: type[Message], header: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def is_scan_id(text: object) -> bool:
+    """Whether a value is a scan's id: 32 lower-case hexadecimal digits."""
+    return type(text) is str and _SCAN_ID.match(text) is not None
+
+
 def _check_scan(kind: type[Message], values: Mapping[str, Any]) -> None:
     """Check a scan id; only messages that need not name a scan may leave it empty."""
     scan = values.get("scan", "")
     if not scan and kind not in _NEEDS_SCAN:
         return
-    if not _SCAN_ID.match(scan):
+    if not is_scan_id(scan):
         raise _bad_field(kind, "scan", "is not 32 lower-case hexadecimal digits")
 
 

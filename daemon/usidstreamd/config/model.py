@@ -37,6 +37,9 @@ MAX_WAIT_S = 31_536_000.0
 class ConfigError(UsidstreamError, ValueError):
     """The configuration cannot be used; the message names source, option and fix."""
 
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, code="bad_config", hint=hint)
+
 
 def default_data_dir() -> Path:
     """Return where scans go unless told otherwise: the user's documents."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from usidstream.framing import frame, pack, unframe, unpack
+from usidstream.wire import MAX_INT
 
 from .errors import StorageError, damaged_error, storage_error
 from .files import publish, sync_directory
@@ -93,9 +94,19 @@ class FinishedScans:
 
 def _result(head: Any) -> FinishedResult:
     missing = {
-        name: [(start, stop) for start, stop in ranges] for name, ranges in head["missing"].items()
+        name: [_range(start, stop) for start, stop in ranges]
+        for name, ranges in head["missing"].items()
     }
+    words = (head["file"], head["status"], *missing)
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError("file, status and mains are not words")
     return FinishedResult(file=head["file"], status=head["status"], missing=missing)
+
+
+def _range(start: Any, stop: Any) -> tuple[int, int]:
+    if not (type(start) is type(stop) is int and 0 <= start <= stop <= MAX_INT):
+        raise ValueError(f"{start!r:.20} to {stop!r:.20} are no positions")
+    return start, stop
 
 
 def _damaged(path: Path, error: Exception) -> StorageError:

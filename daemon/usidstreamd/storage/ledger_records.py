@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from usidstream.framing import FramingError, pack, unpack
-from usidstream.wire import Frame, pack_layout, unpack_layout
+from usidstream.wire import Frame, WireError, pack_layout, unpack_layout
 
 from .chunktable import ChunkAddress, ChunkTable, pack_addresses
 from .coverage import PartialRanges, Ranges
@@ -21,6 +22,7 @@ from .coverage import PartialRanges, Ranges
 LEDGER_VERSION = 1
 STATUS_INTERRUPTED = "interrupted"
 """How a scan ends that can still be resumed."""
+STATUSES = ("complete", "incomplete", "aborted", STATUS_INTERRUPTED)
 _CHUNKS, _MAP = b"c", b"m"
 
 
@@ -133,18 +135,18 @@ def packed_entries(payload: bytes) -> bytes | None:
 
 def decode(payload: bytes) -> Record:
     """Return any other record; raise ValueError, KeyError or TypeError if it is none."""
-    told = unpack(payload[1:])
-    if payload[:1] != _MAP or told["t"] not in _KINDS:
+    told = unpack(payload[1:]) if payload[:1] == _MAP else None
+    if not isinstance(told, dict) or told.get("t") not in _KINDS:
         raise FramingError(f"a record of kind {payload[:1]!r} is not known")
     return _KINDS[told["t"]][2](told)
 
 
 def check_head(payload: bytes) -> None:
     """Raise `FramingError` unless a payload is the first record of a ledger that can be read."""
-    head = unpack(payload[1:]) if payload[:1] == _MAP else {}
-    if head.get("t") != "ledger":
+    head = unpack(payload[1:]) if payload[:1] == _MAP else None
+    if not isinstance(head, dict) or head.get("t") != "ledger":
         raise FramingError("it does not begin as a ledger")
-    if head["version"] > LEDGER_VERSION:
+    if _count(head["version"]) > LEDGER_VERSION:
         raise FramingError(f"it is of version {head['version']}, written by a newer daemon")
 
 
@@ -155,16 +157,21 @@ def _pack_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unpack_attrs(told: Any) -> dict[str, Any]:
-    attrs: dict[str, Any] = unpack_layout(told["attrs"], told["frames"])
-    return attrs
+    frames = told["frames"]
+    if not isinstance(frames, list) or not all(isinstance(part, bytes) for part in frames):
+        raise FramingError("the arrays of attributes are not bytes")
+    try:
+        return _names(unpack_layout(told["attrs"], frames))
+    except WireError as error:
+        raise FramingError(error.message) from error
 
 
 def _pack_partial(partial: Mapping[str, PartialRanges]) -> dict[str, bytes]:
     return {name: np.ascontiguousarray(ranges, "<i8").tobytes() for name, ranges in partial.items()}
 
 
-def _unpack_partial(told: Mapping[str, bytes]) -> dict[str, PartialRanges]:
-    return {name: _table(packed, 4) for name, packed in told.items()}
+def _unpack_partial(told: Any) -> dict[str, PartialRanges]:
+    return {name: _table(packed, 4) for name, packed in _names(told).items()}
 
 
 def _pack_finalise(record: Finalise) -> dict[str, Any]:
@@ -177,8 +184,11 @@ def _pack_finalise(record: Finalise) -> dict[str, Any]:
 def _unpack_finalise(told: Any) -> Finalise:
     missing = {
         name: [(start, stop) for start, stop in _table(packed, 2).tolist()]
-        for name, packed in told["missing"].items()
+        for name, packed in _names(told["missing"]).items()
     }
+    if told["status"] not in STATUSES:
+        raise FramingError(f"a scan does not end as {told['status']!r}")
+    datetime.fromisoformat(told["ended"])
     return Finalise(
         status=told["status"],
         ended=told["ended"],
@@ -186,6 +196,20 @@ def _unpack_finalise(told: Any) -> Finalise:
         missing=missing,
         partial=_unpack_partial(told["partial"]),
     )
+
+
+def _names(told: Any) -> dict[str, Any]:
+    """Return a map by names; raise `FramingError` where it is none."""
+    if not isinstance(told, dict) or not all(isinstance(name, str) for name in told):
+        raise FramingError("what should go by names does not")
+    return told
+
+
+def _count(told: Any) -> int:
+    """Return an integer from 0; raise `FramingError` where it is none."""
+    if type(told) is not int or told < 0:
+        raise FramingError(f"{told!r:.40} is no count")
+    return told
 
 
 def _table(packed: bytes, columns: int) -> PartialRanges:
@@ -201,7 +225,7 @@ _KINDS: Mapping[str, _Kind] = {
     "k": (
         Checkpoint,
         lambda record: {"first_segment": record.first_segment},
-        lambda told: Checkpoint(told["first_segment"]),
+        lambda told: Checkpoint(_count(told["first_segment"])),
     ),
     "a": (
         Annotated,
@@ -217,7 +241,7 @@ _KINDS: Mapping[str, _Kind] = {
     "r": (
         Recovered,
         lambda record: {"count": record.count},
-        lambda told: Recovered(told["count"]),
+        lambda told: Recovered(_count(told["count"])),
     ),
     "d": (Done, _nothing, lambda _told: Done()),
     "o": (Opened, _nothing, lambda _told: Opened()),

@@ -20,7 +20,7 @@ from usidstream.disk import sync_data
 from usidstream.errors import UsidstreamError
 from usidstream.framing import FramingError, frame, pack, unframe, unpack
 from usidstream.layout import ScanLayout
-from usidstream.wire import Frame, pack_layout, unpack_layout
+from usidstream.wire import Frame, is_scan_id, pack_layout, unpack_layout
 
 from .errors import StorageError, damaged_error, storage_error
 from .files import (
@@ -118,21 +118,34 @@ class OpenRecord:
 
     @classmethod
     def _from_head(cls, head: Any, frames: list[bytes], journal: Path) -> OpenRecord:
+        if not isinstance(head, dict):
+            raise TypeError("it is no record of a scan")
         if head["version"] > RECORD_VERSION:
             raise ValueError(f"it is of version {head['version']}, written by a newer daemon")
+        if not is_scan_id(head["scan_id"]):  # it stands in paths
+            raise ValueError("its scan id is none")
+        path = journal.with_name(head["file"])
+        if journal_dir(path) != journal:
+            raise ValueError(f"it is of the file {path.name}, not of the one beside it")
+        layout = ScanLayout.from_dict(unpack_layout(head["layout"], frames))
         return cls(
             scan_id=head["scan_id"],
-            path=journal.with_name(head["file"]),
-            layout=ScanLayout.from_dict(unpack_layout(head["layout"], frames)),
-            plans={name: _plan(*plan) for name, plan in head["plans"].items()},
+            path=path,
+            layout=layout,
+            plans={main.name: _plan(head["plans"][main.name]) for main in layout.mains},
             created=datetime.fromisoformat(head["created"]),
         )
 
 
-def _plan(chunks: list[int], filters: dict[str, Any]) -> MainPlan:
+def _plan(told: Any) -> MainPlan:
+    (rows, cols), filters = told
+    if not (type(rows) is type(cols) is int and rows > 0 and cols > 0):
+        raise ValueError(f"chunks of {rows!r:.20} x {cols!r:.20} are none")
+    if not isinstance(filters, dict):
+        raise TypeError("the filters of a main are no map")
     # h5py wants the options of a plugin's filter as a tuple; msgpack gives lists.
     plain = {key: tuple(v) if isinstance(v, list) else v for key, v in filters.items()}
-    return MainPlan(chunks=(chunks[0], chunks[1]), filters=plain)
+    return MainPlan(chunks=(rows, cols), filters=plain)
 
 
 def note_contact(journal: Path) -> None:

@@ -31,6 +31,7 @@ from .inspection import Inspection
 from .ledger import LEDGER_NAME, Ledger, LedgerState, replay
 from .ledger_records import Annotated, Checkpoint, Chunks, Closed, Held, Record, Recovered
 from .losses import Lost, count_by_main, find_lost, in_words
+from .plausible import require_plausible
 from .rebuild import (
     Rebuilt,
     describe,
@@ -195,6 +196,7 @@ def reconcile(
         )
     ledger, state = Ledger.open(journal / LEDGER_NAME)
     try:
+        require_plausible(record, state, journal / LEDGER_NAME)
         return _bring_to_agreement(record, ledger, state, timeout_s, progress)
     finally:
         ledger.close()

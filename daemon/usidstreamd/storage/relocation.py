@@ -15,6 +15,7 @@ from .comparison import COMPARE_TIMEOUT_S
 from .errors import StorageError, storage_error
 from .files import publish_new, sync_directory, sync_file
 from .ledger import LEDGER_NAME, Ledger, replay
+from .plausible import require_plausible
 from .rebuild import rebuild, require_room_for_rebuild
 from .record import OpenRecord
 from .recovery import REBUILT, RecoveryReport, new_records, require_agreement
@@ -49,6 +50,7 @@ def recover_into(
         ``no_space_for_rebuild``; ``storage_failed``, also where the scan stands there already.
     """
     record, state = OpenRecord.read(journal), replay(journal / LEDGER_NAME)
+    require_plausible(record, state, journal / LEDGER_NAME)
     complete(record.path)
     moved = replace(record, path=directory / record.path.name)
     if moved.path.exists():

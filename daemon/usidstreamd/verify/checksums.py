@@ -19,6 +19,7 @@ from ..storage.chunktable import ChunkTable
 from ..storage.errors import StorageError
 from ..storage.files import journal_dir
 from ..storage.ledger import LEDGER_NAME, replay
+from ..storage.plausible import require_plausible
 from ..storage.record import OpenRecord
 from ..storage.seals import (
     Checksums,
@@ -157,7 +158,9 @@ def _ledger(path: Path, report: Report) -> tuple[OpenRecord, ChunkTable] | None:
     if not (journal / LEDGER_NAME).exists():
         return None
     try:
-        return OpenRecord.read(journal), replay(journal / LEDGER_NAME).chunks
+        record, state = OpenRecord.read(journal), replay(journal / LEDGER_NAME)
+        require_plausible(record, state, journal / LEDGER_NAME)
+        return record, state.chunks
     except StorageError as error:
         report.note(str(journal), f"the ledger is not compared: {error.message}")
         return None

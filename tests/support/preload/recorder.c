@@ -191,8 +191,12 @@ static int opened(int fd, const char *full, int flags, int was_there)
     char full[PATH_MAX];                                                                           \
     if (!watched_path(at, path, full))                                                             \
         return call;                                                                               \
-    if (((flags) & O_TMPFILE) == O_TMPFILE)                                                        \
-        refuse("O_TMPFILE");                                                                       \
+    if (((flags) & O_TMPFILE) == O_TMPFILE) {                                                      \
+        /* With O_EXCL it never gets a name, so that nothing of it is there after a power cut. */  \
+        if (!((flags) & O_EXCL))                                                                   \
+            refuse("O_TMPFILE");                                                                   \
+        return call;                                                                               \
+    }                                                                                              \
     enter();                                                                                       \
     struct stat before;                                                                            \
     int was_there = lstat(full, &before) == 0;                                                     \
