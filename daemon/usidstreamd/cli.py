@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-_EXTRA_PACKAGES = ("typer", "rich", "h5py", "pydantic", "platformdirs", "filelock")
+_EXTRA_PACKAGES = ("typer", "rich", "h5py", "pydantic", "platformdirs", "filelock", "structlog")
 
 
 def main() -> None:

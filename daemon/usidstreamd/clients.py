@@ -73,6 +73,11 @@ class Clients:
     def __getitem__(self, peer: bytes) -> Client:
         return self._clients[peer]
 
+    def describe(self, peer: bytes) -> str:
+        """Return what a peer calls itself, if it does, and the id of its connection."""
+        client = self._clients.get(peer)
+        return f"{client.name} {peer.hex()}".strip() if client is not None else peer.hex()
+
     def hear(self, peer: bytes, message: wire.Message, now: float, key: str = "") -> None:
         """Note that a peer said something, or raise if hello should have come first.
 

@@ -24,7 +24,7 @@ from usidstream.errors import UsidstreamError
 from usidstream.progress import show_progress
 
 from . import config as configuration
-from . import h5usid
+from . import h5usid, logs
 from .server import Server
 from .service import Service
 from .storage import RecoveryReport, recover_path
@@ -62,9 +62,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 def run() -> int:
     """Run the command line; return its exit code."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    logs.set_up("console", "info")
     return run_app("usidstreamd", app)
 
 
@@ -74,9 +72,12 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; every scan can be continued after a restart."""
     read_config = partial(configuration.load, config, data_dir=data_dir, bind=bind)
+    settings = read_config()
+    logs.set_up(settings.log_format, settings.log_level)
+    logs.tell_of_crashes()
     # A service manager ends a daemon that hangs by SIGABRT: the log then gets every stack.
     faulthandler.enable()
-    server = Server(read_config(), read_config, Service.from_environment())
+    server = Server(settings, read_config, Service.from_environment())
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: server.stop())
     if sys.platform != "win32":  # which has no such signal
@@ -136,7 +137,7 @@ def demo(
     from usidstream.feeds import preset
 
     # What the daemon does as a matter of course would only stand between the lines of the demo.
-    logging.getLogger("usidstreamd").setLevel(logging.WARNING)
+    logs.set_level("warning")
     config = configuration.load(
         None,
         data_dir=data_dir,

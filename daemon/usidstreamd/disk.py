@@ -6,15 +6,15 @@ the error that clients are told. Whoever asks gives the time.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 from usidstream.errors import UsidstreamError
 
 from . import storage
+from .logs import get_logger
 
-log = logging.getLogger("usidstreamd")
+log = get_logger()
 
 SPACE_POLL_INTERVAL_S = 0.02
 """Credit that is granted between two looks is not counted by the first: 20 MiB at 1 GiB/s."""
@@ -73,9 +73,9 @@ class Disk:
             return False
         self.shortage = self._watch.error(unseen) if self._watch.is_short else None
         if self.shortage is not None:
-            log.warning("nothing more is taken: %s", self.shortage)
+            log.warning("disk_short", code=self.shortage.code, problem=self.shortage.message)
         else:
-            log.info("there is room again: %d MiB are free, scans go on", free >> 20)
+            log.info("disk_has_room", free_bytes=free)
         return True
 
     def left_s(self, bytes_per_s: float) -> float | None:

@@ -6,14 +6,14 @@ it is the server's affair.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 
 from .aside import Aside
 from .config import Config, ConfigError
 from .config.model import RELOADABLE, show
+from .logs import get_logger
 
-log = logging.getLogger("usidstreamd")
+log = get_logger()
 
 
 class Reloads:
@@ -41,10 +41,10 @@ class Reloads:
         if outcome is None:
             return None
         if isinstance(outcome, ConfigError):
-            log.error("configuration not reloaded, nothing has changed: %s", outcome.message)
+            log.error("config_refused", problem=outcome.message)
             return None
         if isinstance(outcome, Exception):
-            log.error("configuration not reloaded, nothing has changed", exc_info=outcome)
+            log.error("config_refused", problem=str(outcome), exc_info=outcome)
             return None
         _tell(current, outcome)
         return take_up(current, outcome)
@@ -67,8 +67,8 @@ def _tell(current: Config, wanted: Config) -> None:
     changes = list(differences(current, wanted))
     for name, old, new in changes:
         if name in RELOADABLE:
-            log.info("configuration: %s: %s -> %s", name, old, new)
+            log.info("config_changed", option=name, old=old, new=new)
         else:
-            log.warning("configuration: %s: %s -> %s waits for a restart", name, old, new)
+            log.warning("config_waits", option=name, old=old, new=new)
     if not changes:
-        log.info("configuration read again: nothing has changed")
+        log.info("config_unchanged")

@@ -6,7 +6,6 @@ in the socket thread. It knows which messages are to be sent, never how: every c
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from structlog.contextvars import bound_contextvars
 
 from usidstream.errors import UsidstreamError
 from usidstream.layout import MainLayout, ScanLayout
@@ -23,12 +23,13 @@ from usidstream.layout import MainLayout, ScanLayout
 from . import codecs, storage
 from .assembly import Assembly, BufferPool, make_grid
 from .conditions import Warnings
+from .logs import get_logger
 from .pipeline import MainParts, Measures, Restored, ScanPipeline, as_failure
 from .rates import Durations
 from .session import Session, SessionLimits, State, events
 from .standing import RECOVERING, ScanStanding
 
-log = logging.getLogger("usidstreamd")
+log = get_logger()
 
 Sends = list[events.Send]
 
@@ -105,7 +106,9 @@ class Scan:
         self.session = Session(scan_id, layout, shop.limits, last_contact_s)
         self._shop = shop
         self._layout = layout
-        self._store = storage.StorageThread(self._post, shop.finished, f"storage-{scan_id[:8]}")
+        with bound_contextvars(scan=scan_id):
+            name = f"storage-{scan_id[:8]}"
+            self._store = storage.StorageThread(self._post, shop.finished, name)
         self._journal: storage.JournalThread | None = None
         self._pipeline: ScanPipeline | None = None
         self._scratches: list[storage.FileScratch] = []
@@ -190,10 +193,12 @@ class Scan:
         """Pass a shortage of this scan's own on, and tell the operator of the first and last."""
         was_stuck = self.session.is_stuck
         sends = self.note_shortage(source, error)
-        if self.session.is_stuck and not was_stuck:
-            log.warning("scan %s waits for room: %s", self.scan_id, error)
+        if error is not None and self.session.is_stuck and not was_stuck:
+            log.warning(
+                "scan_waits_for_room", scan=self.scan_id, code=error.code, problem=error.message
+            )
         elif was_stuck and not self.session.is_stuck:
-            log.info("scan %s waits no more", self.scan_id)
+            log.info("scan_has_room", scan=self.scan_id)
         if self.session.is_stuck != was_stuck:
             text = str(error) if self.session.is_stuck else None
             self._shop.warnings.note("scan_waits_for_room", text, self.scan_id)
@@ -254,6 +259,23 @@ class Scan:
             self._pipeline.close()
         for scratch in self._scratches:
             scratch.close()
+
+    def tell_end(self) -> None:
+        """Let the operator know how the scan is over."""
+        session, result = self.session, self.result
+        facts = {"scan": self.scan_id, "file": session.file, "durable": session.positions}
+        match session.state:
+            case State.ENDED if result is not None:
+                missing = {name: len(ranges) for name, ranges in result.missing.items()}
+                facts |= {"missing_ranges": missing} if missing else {}
+                log.info("scan_ended", **facts, status=result.status)
+            case State.SUSPENDED:
+                log.info("scan_suspended", **facts)
+            case State.INTERRUPTED:
+                log.warning("scan_interrupted", **facts)
+            case State.FAILED:
+                failure = session.failure or as_failure(RuntimeError("for no reason given"))
+                log.error("scan_failed", **facts, code=failure.code, problem=str(failure))
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the threads' end; return whether it came."""
@@ -330,7 +352,8 @@ class Scan:
             for index, main in enumerate(self._layout.mains)
         }
         name = f"journal-{self.scan_id[:8]}"
-        self._journal = storage.JournalThread(ready.journal, self._post, name)
+        with bound_contextvars(scan=self.scan_id):
+            self._journal = storage.JournalThread(ready.journal, self._post, name)
         self._pipeline = ScanPipeline(
             self._layout,
             mains,

@@ -8,7 +8,6 @@ or waits for one. A message that cannot be read costs its sender an error, never
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -30,9 +29,11 @@ from .clients import Clients, Identity, check_version
 from .conditions import Warnings
 from .config import Config
 from .disk import Disk
+from .logs import get_logger, set_level
 from .mailbox import Mailbox
 from .pipeline import read_attrs
 from .rates import Durations
+from .refusals import Refusals
 from .reload import Reloads
 from .scan import Scan, Sends, Shop, missing_tables
 from .security import Gate, open_gate
@@ -43,7 +44,7 @@ from .telemetry import Daemon, Telemetry
 from .threads import show_thread_name
 from .waiting import WaitingScans
 
-log = logging.getLogger("usidstreamd")
+log = get_logger()
 
 MIB = 1 << 20
 IDLE_TICK_MS = 100
@@ -111,6 +112,7 @@ class Server:
             raise
         self.warnings = Warnings()
         self._mailbox = Mailbox()
+        self.refusals = Refusals()
         self._clients = Clients()
         self._scans: dict[str, Scan] = {}
         self._retired: list[Scan] = []
@@ -148,6 +150,13 @@ class Server:
         self._gate.register(poller)
         self._service.ready()
         try:
+            log.info(
+                "daemon_ready",
+                version=__version__,
+                endpoint=self.endpoint,
+                data_dir=str(self.config.data_dir),
+                waiting_scans=len(self._waiting.describe()),
+            )
             while not self._is_done():
                 poller.poll(self._tick_ms())
                 self._turn()
@@ -209,6 +218,7 @@ class Server:
         if config is None:
             return
         self.config = config
+        set_level(config.log_level)
         self._disk.change_reserve(config.disk_reserve_mb * MIB)
         self._waiting.timeout_s = config.resume_timeout_s
         self._shop = replace(
@@ -224,6 +234,7 @@ class Server:
             return
         self._stopping_since_s = now
         self._service.stopping(self.config.shutdown_timeout_s + STOP_MARGIN_S)
+        log.info("daemon_stopping", open_scans=len(self._scans))
         for scan in list(self._scans.values()):
             self._send_all(scan.receive(events.SuspendRequested(), now))
 
@@ -235,10 +246,9 @@ class Server:
         late = time.monotonic() >= self._stop_deadline_s
         if late:
             log.error(
-                "stopping after %g s with %d scans still open: %s",
-                self.config.shutdown_timeout_s,
-                len(self._scans),
-                ", ".join(self._scans),
+                "stop_late",
+                after_s=self.config.shutdown_timeout_s,
+                open_scans=", ".join(self._scans),
             )
         return late
 
@@ -256,7 +266,7 @@ class Server:
         hanging = [scan for scan in scans if not scan.join(max(0.0, deadline - time.monotonic()))]
         self.has_hanging_threads = bool(hanging)
         for scan in hanging:
-            log.error("scan %s hangs on its disk, and is left so", scan.scan_id)
+            log.error("scan_hangs", scan=scan.scan_id)
         # A codec thread may wait for a file that hangs; else it ends with what it is at.
         self._encoders.shutdown(wait=not hanging, cancel_futures=True)
         self._telemetry.close()
@@ -265,6 +275,7 @@ class Server:
         if not hanging:  # they may post when they hang no more
             self._mailbox.close()
         self._directory.close()
+        log.info("daemon_stopped")
 
     # -- the disk
 
@@ -286,7 +297,7 @@ class Server:
         for number, found in enumerate(self._directory.waiting()):
             self._service.starting(f"{number} scans looked at", LOOK_TIMEOUT_S)
             if not isinstance(found, storage.OpenRecord):
-                log.error("%s", found)
+                log.error("journal_unreadable", code=found.code, problem=str(found))
             elif self._finished.get(found.scan_id) is not None:
                 storage.remove_journal(found.journal)  # its result was remembered, then we died
             else:
@@ -300,7 +311,7 @@ class Server:
             try:
                 self._resume(scan_id)
             except UsidstreamError as error:  # no room for it now; it stays overdue
-                log.debug("scan %s: %s", scan_id, error)
+                log.debug("scan_not_resumed", scan=scan_id, code=error.code, problem=error.message)
 
     def _retire_if_over(self, scan: Scan, now: float) -> None:
         """Let go of a scan that is over; a failed one is kept for its error, if it was open."""
@@ -312,9 +323,8 @@ class Server:
         self.warnings.forget_scan(scan.scan_id)
         scan.close()
         self._retired = [old for old in self._retired if not old.join(0.0)] + [scan]
-        log.info("scan %s is %s: %s", scan.scan_id, session.state.value, session.file)
+        scan.tell_end()
         if session.state is State.FAILED:
-            log.error("scan %s: %s", scan.scan_id, session.failure)
             self._warn_of_failure(scan)
         if scan.record is not None and session.state is not State.ENDED:
             is_interrupted = session.state is State.INTERRUPTED
@@ -333,7 +343,7 @@ class Server:
         if not all(old.join(0.0) for old in retired):
             raise UsidstreamError(f"scan {scan_id} is still being closed", code="recovering")
         waiting = self._waiting.take(scan_id)
-        log.info("scan %s goes on: %s", scan_id, waiting.record.path)
+        log.info("scan_resumed", scan=scan_id, file=str(waiting.record.path))
         scan = self._add_scan(scan_id, waiting.record.layout, waiting.last_contact_s)
         scan.resume(waiting.record)
 
@@ -452,7 +462,13 @@ class Server:
             raise self._disk.shortage
         scan = self._add_scan(message.scan, layout)
         scan.create(name, datetime.now().astimezone(), message.shuffle)
-        log.info("scan %s opened as %r", message.scan, name)
+        log.info(
+            "scan_opened",
+            scan=message.scan,
+            name_asked=name,
+            positions=layout.n_positions,
+            mains=[main.name for main in layout.mains],
+        )
         return scan
 
     def _on_join(self, peer: bytes, message: wire.Join, now: float) -> None:
@@ -534,8 +550,11 @@ class Server:
 
     def _forget_silent(self, now: float) -> None:
         for peer in self._clients.silent(now, self.config.peer_silence_s):
-            name = self._clients[peer].name or peer.hex()
-            log.warning("client %s said nothing for %g s", name, self.config.peer_silence_s)
+            log.warning(
+                "client_silent",
+                client=self._clients.describe(peer),
+                after_s=self.config.peer_silence_s,
+            )
             self._forget(peer, now)
 
     def _watch_gate(self, now: float) -> None:
@@ -581,6 +600,8 @@ class Server:
             self._send(send.peer, send.message)
 
     def _send(self, peer: bytes, message: wire.Message) -> None:
+        if isinstance(message, wire.Error):
+            self.refusals.note(message, self._clients.describe(peer))
         try:
             frames = wire.encode(message)
         except wire.WireError as error:

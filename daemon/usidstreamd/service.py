@@ -11,12 +11,13 @@ unmaintained or need systemd's C headers to install, for what is one ``sendto``.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from collections.abc import Mapping
 
-log = logging.getLogger("usidstreamd")
+from .logs import get_logger
+
+log = get_logger()
 
 SEND_TIMEOUT_S = 0.2
 """A manager that does not read holds the loop up no longer than this."""
@@ -101,7 +102,7 @@ class Service:
             self._socket.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
             if not self._is_deaf:
-                log.warning("the service manager at %r cannot be told: %s", self._address, error)
+                log.warning("service_manager_deaf", problem=str(error))
             self._is_deaf = True
         else:
             self._is_deaf = False

@@ -10,7 +10,6 @@ at; no file is opened, however many there are.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from typing import Any
 
 from usidstream.errors import UsidstreamError
 
+from .logs import get_logger
 from .storage import LEDGER_NAME, OpenRecord, contact_age_s, is_interrupted
 
-log = logging.getLogger("usidstreamd")
+log = get_logger()
 
 GRACE_S = 3600.0
 
@@ -75,7 +75,7 @@ class WaitingScans:
             is_done = is_interrupted(record.journal / LEDGER_NAME)
         except UsidstreamError:
             # Its recovery will tell whoever opens it; here it must not hide the others.
-            log.exception("scan %s cannot be looked at", record.scan_id)
+            log.exception("journal_unreadable", scan=record.scan_id, file=str(record.path))
             contact_s, is_done = now, False
         self.add(record, contact_s, now, is_interrupted=is_done)
 

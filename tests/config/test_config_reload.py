@@ -58,7 +58,8 @@ def test_only_what_may_change_is_taken_up() -> None:
 
 def test_what_was_promised_or_laid_out_never_changes() -> None:
     fixed = {"data_dir", "bind", "memory_budget_mb", "credit_window_mb", "max_block_mb"}
-    assert not (fixed | {"max_layout_mb", "codec_threads", "row_segment_mb"}) & set(RELOADABLE)
+    fixed |= {"max_layout_mb", "codec_threads", "row_segment_mb", "log_format"}
+    assert not fixed & set(RELOADABLE)
 
 
 def taken(reloads: Reloads, current: Config) -> Config | None:
@@ -90,9 +91,8 @@ def test_a_reading_that_fails_changes_nothing_and_is_told(
     reloads.request()
     assert taken(reloads, Config()) is None
     (record,) = caplog.records
-    assert record.levelno == logging.ERROR
-    assert "nothing has changed" in record.message
-    assert str(error.args[0]) in caplog.text
+    assert (record.levelno, record.message) == (logging.ERROR, "config_refused")
+    assert record.__dict__["problem"] == str(error.args[0])
 
 
 def test_a_request_during_a_reading_is_answered_by_another() -> None:
@@ -118,12 +118,21 @@ def test_a_request_during_a_reading_is_answered_by_another() -> None:
 # ---------------------------------------------------------------- a real daemon
 
 
-def rewrite(daemon: Daemon, told: str, **options: object) -> None:
-    """Give the daemon another file and SIGHUP; wait until its log tells of it."""
-    before = len(daemon.log)
+def rewrite(daemon: Daemon, event: str, *told: object, **options: object) -> None:
+    """Give the daemon another file and SIGHUP; wait until its log tells of it.
+
+    ``told``: the option, its old and its new value, where these are part of it.
+    """
+    before = len(daemon.events())
+    keys = ("option", "old", "new")[: len(told)]
+
+    def is_told() -> bool:
+        lines = [line for line in daemon.events()[before:] if line["event"] == event]
+        return told in [tuple(line[key] for key in keys) for line in lines]
+
     daemon.config.write_text("".join(f"{name} = {value}\n" for name, value in options.items()))
     daemon.send(signal.SIGHUP)
-    wait_for(lambda: told in daemon.log[before:], f"the log to tell {told!r}")
+    wait_for(is_told, f"the log to tell {event} {told}")
 
 
 def greet(peer: RawPeer) -> wire.Message | None:
@@ -139,12 +148,13 @@ def test_limits_change_and_a_bad_file_changes_nothing(tmp_path: Path) -> None:
         RawPeer(daemon.endpoint, hello=False) as second,
     ):
         assert isinstance(greet(second), wire.Error)
-        rewrite(daemon, "nothing has changed", max_clients=0, flush_intervall_s=1, max_scans=2)
-        assert "max_clients = 0 must be a whole number from 1 to 4096" in daemon.log
-        assert "did you mean 'flush_interval_s'?" in daemon.log
-        assert " ERROR " in daemon.log
+        rewrite(daemon, "config_refused", max_clients=0, flush_intervall_s=1, max_scans=2)
+        (refused,) = daemon.events("config_refused")
+        assert "max_clients = 0 must be a whole number from 1 to 4096" in refused["problem"]
+        assert "did you mean 'flush_interval_s'?" in refused["problem"]
+        assert refused["level"] == "error"
         assert isinstance(greet(second), wire.Error)
-        rewrite(daemon, "max_clients: 1 -> 2", max_clients=2)
+        rewrite(daemon, "config_changed", "max_clients", "1", "2", max_clients=2)
         assert isinstance(greet(second), wire.Welcome)
         assert daemon.stop() == 0
 
@@ -152,13 +162,15 @@ def test_limits_change_and_a_bad_file_changes_nothing(tmp_path: Path) -> None:
 @needs_sighup
 def test_what_cannot_change_waits_for_a_restart(tmp_path: Path) -> None:
     with Daemon(tmp_path / "data", memory_budget_mb=3) as daemon:
-        told = "memory_budget_mb: 3 -> 4 waits for a restart"
-        rewrite(daemon, told, memory_budget_mb=4, shutdown_timeout_s=20.0)
-        assert "shutdown_timeout_s: 60.0 -> 20.0" in daemon.log
-        assert "bind: " not in daemon.log, "the flags hold on"
+        told = "config_waits", "memory_budget_mb", "3", "4"
+        rewrite(daemon, *told, memory_budget_mb=4, shutdown_timeout_s=20.0)
+        (changed,) = daemon.events("config_changed")
+        assert changed["option"] == "shutdown_timeout_s"
+        options = {line["option"] for line in daemon.events("config_waits")}
+        assert options == {"memory_budget_mb"}, "the flags hold on"
         assert memory_budget_mb(daemon) == 3
         # What waits is told again, for whoever looks at the last reload alone.
-        rewrite(daemon, told, memory_budget_mb=4, shutdown_timeout_s=20.0)
+        rewrite(daemon, *told, memory_budget_mb=4, shutdown_timeout_s=20.0)
         daemon.restart()
         assert memory_budget_mb(daemon) == 4
 
@@ -180,7 +192,8 @@ def test_a_running_scan_is_shown_to_readers_at_the_new_interval(tmp_path: Path) 
         scan.wait_durable(timeout_s=30)
         (file,) = daemon.data_dir.glob("*.h5")
         assert shown(file) == 0
-        rewrite(daemon, "flush_interval_s: 3600.0 -> 0.05", flush_interval_s=0.05)
+        told = "config_changed", "flush_interval_s", "3600.0", "0.05"
+        rewrite(daemon, *told, flush_interval_s=0.05)
         wait_for(lambda: shown(file) == 4, "the rows to be shown")
         scan.abort("seen enough")
 
@@ -196,16 +209,16 @@ def test_a_scan_that_was_left_ends_after_the_new_time(tmp_path: Path) -> None:
     scan_id = secrets.token_hex(16)
     with Daemon(tmp_path / "data", flush_interval_s=0.2) as daemon:
         leave_a_scan(daemon, scan_id)
-        told = "resume_timeout_s: 259200.0 -> 0.5"
-        rewrite(daemon, told, flush_interval_s=0.2, resume_timeout_s=0.5)
+        told = "config_changed", "resume_timeout_s", "259200.0", "0.5"
+        rewrite(daemon, *told, flush_interval_s=0.2, resume_timeout_s=0.5)
         wait_until_interrupted(daemon, scan_id)
 
 
 @needs_sighup
 def test_the_reserve_of_the_disk_changes(tmp_path: Path) -> None:
     with Daemon(tmp_path / "data", disk_reserve_mb=1) as daemon:
-        rewrite(daemon, "nothing more is taken", disk_reserve_mb=1 << 30)
-        rewrite(daemon, "there is room again", disk_reserve_mb=1)
+        rewrite(daemon, "disk_short", disk_reserve_mb=1 << 30)
+        rewrite(daemon, "disk_has_room", disk_reserve_mb=1)
 
 
 @needs_sighup
@@ -217,5 +230,5 @@ def test_many_signals_do_no_harm(tmp_path: Path) -> None:
                 for _ in range(20):
                     daemon.send(signal.SIGHUP)
         assert scan.result.status == "complete"
-        wait_for(lambda: "read again: nothing has changed" in daemon.log, "the log")
+        wait_for(lambda: daemon.events("config_unchanged"), "the log")
         assert daemon.stop() == 0

@@ -59,6 +59,8 @@ def test_every_option_can_be_a_variable() -> None:
         peer_silence_s=31.0,
         resume_timeout_s=259201.0,
         shutdown_timeout_s=61.0,
+        log_level="debug",
+        log_format="console",
     )
     assert wanted.model_fields_set == set(Config.model_fields)
     environ = {f"USIDSTREAM_{k.upper()}": str(v) for k, v in wanted.model_dump().items()}
@@ -73,6 +75,7 @@ def test_variables_of_the_process_count(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
+        ("USIDSTREAM_LOG_FORMAT", "xml", '"xml" must be "auto" or "console" or "json" (default:'),
         ("USIDSTREAM_MAX_SCANS", "many", '"many" must be a whole number from 1 to 1024'),
         ("USIDSTREAM_MAX_SCANS", "1.5", '"1.5" must be a whole number'),
         ("USIDSTREAM_MAX_SCANS", "", '"" must be a whole number'),

@@ -97,7 +97,8 @@ def test_a_scan_whose_journal_cannot_be_looked_at_hides_no_other(
     scans = WaitingScans(3 * DAYS_S)
     scans.add_found(record, NOW)
     assert scans.resumable() == [SCAN_ID]
-    assert SCAN_ID in caplog.text
+    (told,) = caplog.records
+    assert (told.message, told.__dict__["scan"]) == ("journal_unreadable", SCAN_ID)
 
 
 def test_a_contact_is_noted_without_a_change_to_any_file(tmp_path: Path) -> None:

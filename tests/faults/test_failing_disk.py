@@ -95,7 +95,9 @@ def test_an_io_error_ends_its_scan_alone_and_nothing_acknowledged_is_lost(
             write(neighbour, 0, N_ROWS)
             assert neighbour.finish().status == "complete"
         scan.detach()
-    assert f"scan {scan.scan_id}: could not" in daemon.log
+    told = [line for line in daemon.events("scan_failed") if line["scan"] == scan.scan_id]
+    assert [line["code"] for line in told] == ["storage_failed"]
+    assert "could not" in told[0]["problem"]
     with connect(daemon.endpoint) as client:
         again = open_scan(client, "broken", scan_id=scan.scan_id)
         assert covers(again.durable_ranges(), BEFORE)
@@ -201,4 +203,4 @@ def test_what_finds_no_space_is_written_once_there_is_some(
         write(scan, stop, N_ROWS)
         assert scan.finish().status == "complete"
     require_whole(scan.result.file)
-    assert daemon.log.count("waits for room") == daemon.log.count("waits no more") == 1
+    assert len(daemon.events("scan_waits_for_room")) == len(daemon.events("scan_has_room")) == 1

@@ -125,9 +125,9 @@ def test_credit_stops_in_time_and_scans_go_on_when_there_is_room(disk: SmallDisk
         disk.free()
         for instrument in instruments:
             instrument.require_whole()
-    assert daemon.log.count("nothing more is taken") == 1
-    assert daemon.log.count("there is room again") == 1
-    assert "waits for room" not in daemon.log, "the reserve was enough for all that was granted"
+    assert len(daemon.events("disk_short")) == 1
+    assert len(daemon.events("disk_has_room")) == 1
+    assert not daemon.events("scan_waits_for_room"), "the reserve was enough for what was granted"
     assert "Traceback" not in daemon.log
 
 

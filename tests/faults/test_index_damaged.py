@@ -96,8 +96,10 @@ def test_a_durable_chunk_that_went_bad_too_is_told_and_the_damaged_file_stays(
         assert held == set(WRITTEN[CHUNK_ROWS:].tolist())
         with connect(daemon.endpoint) as client:
             client.open_scan(make_layout(), scan_id=scan_id).finish()
-        wait_for(lambda: " ERROR " in daemon.log, "the operator to be told")
-        assert "chunk" in daemon.log.split(" ERROR ")[1].splitlines()[0]
+        wait_for(lambda: daemon.events("file_disagrees"), "the operator to be told")
+        (told,) = daemon.events("file_disagrees")
+        assert (told["level"], told["scan"]) == ("error", scan_id)
+        assert "chunk" in told["problem"]
     require_only(path, WRITTEN[CHUNK_ROWS:])
     assert _files(daemon) == {path.name, path.name + ".damaged"}
 

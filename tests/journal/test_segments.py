@@ -89,7 +89,9 @@ def test_damage_in_an_earlier_segment_is_told_and_hides_no_later_one(tmp_path, c
     assert found == [plain(block(1)), plain(block(3))]
     assert len(faults) == 1
     assert "rows-00000001 is damaged" in faults[0]
-    assert faults[0] in caplog.text, "a daemon reads the rows once, and asks for no faults"
+    (told,) = caplog.records
+    assert told.message == "journal_damaged"
+    assert told.problem == faults[0], "a daemon reads the rows once, and asks for no faults"
 
 
 def test_a_missing_or_foreign_segment_is_told(tmp_path):

@@ -127,7 +127,7 @@ def test_it_is_ready_while_it_recovers_and_stops_in_time(tmp_path: Path) -> None
             begun = time.monotonic()
             assert daemon.stop() == 1
             assert time.monotonic() - begun < 20, "it has given up"
-        assert f"scan {scan.scan_id} hangs on its disk" in daemon.log
+        assert [line["scan"] for line in daemon.events("scan_hangs")] == [scan.scan_id]
         daemon.start()
         with connect(daemon.endpoint) as client:
             again = client.open_scan(make_layout(), scan_id=scan.scan_id)

@@ -107,8 +107,9 @@ def test_it_is_recovered_with_exactly_what_was_durable(killed, tmp_path):
 def test_the_operator_is_told_what_was_recovered_and_what_is_lost(killed, caplog):
     suspend(OpenScan.resume(killed))
     (told,) = caplog.records
-    assert (told.levelname, killed.path.name in told.message) == ("WARNING", True)
-    assert "was recovered, in place: it was not closed, but is sound" in told.message
+    assert (told.levelname, told.message) == ("WARNING", "file_recovered")
+    assert told.file == str(killed.path)
+    assert (told.how, told.reason) == ("in place", "it was not closed, but is sound")
     caplog.clear()
     suspend(OpenScan.resume(killed))
     assert not caplog.records, "there was nothing to do"
@@ -122,8 +123,8 @@ def test_a_durable_chunk_that_the_disk_lost_is_told_as_an_error(killed, caplog):
     mark_suspect(killed.journal, "EIO")
     suspend(OpenScan.resume(killed))
     rebuilt, lost = caplog.records
-    assert ("rebuilt" in rebuilt.message, lost.levelname) == (True, "ERROR")
-    assert "rows 0 to 16, columns 0 to 4 were durable and are LOST" in lost.message
+    assert (rebuilt.how, lost.levelname, lost.message) == ("rebuilt", "ERROR", "rows_uncertain")
+    assert "rows 0 to 16, columns 0 to 4 were durable and are LOST" in lost.problem
 
 
 def test_a_second_resume_after_a_clean_end_recovers_nothing(killed):

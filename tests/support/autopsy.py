@@ -22,7 +22,7 @@ from usidstreamd.storage.record import OpenRecord, find_journals
 from usidstreamd.storage.records import RecordReader
 from usidstreamd.storage.superblock import consistency_flags
 
-_RECOVERED = re.compile(r"was recovered, (in place|rebuilt): ")
+_RECOVERED = re.compile(r'"event": "file_recovered", .*?"how": "(in place|rebuilt)"')
 INDEX_SIGNATURE = b"FADB"
 GARBAGE_BYTES = 512
 COMPARISON_TIMEOUT_S = 1.0

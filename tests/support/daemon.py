@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
@@ -101,6 +103,12 @@ class Daemon:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    def events(self, *names: str) -> list[dict[str, Any]]:
+        """Return the log's lines, or those of some events; only whole lines are looked at."""
+        whole = (line for line in self.log.splitlines(keepends=True) if line.endswith("\n"))
+        lines = map(json.loads, whole)
+        return [line for line in lines if not names or line["event"] in names]
 
     def _collect_log(self) -> None:
         assert self._process is not None

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -200,6 +200,17 @@ class Config(BaseModel):
         description="How long a stop may take to close every scan, so that each can be resumed.",
     )
 
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info",
+        description="The least that the log tells. A day with info is a page; see "
+        "docs/operating.md.",
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto",
+        description="Lines for people (console) or for programs (json); auto is console where "
+        "stderr is a terminal, and json elsewhere.",
+    )
+
     @field_validator("data_dir", mode="after")
     @classmethod
     def _is_named(cls, value: Path) -> Path:
@@ -279,6 +290,7 @@ RELOADABLE = (
     "peer_silence_s",
     "resume_timeout_s",
     "shutdown_timeout_s",
+    "log_level",
 )
 """What a running daemon takes up. None of these bounds what was promised to a client or is laid
 out in memory, in a file or on a socket; the others hold from start to end."""
@@ -289,6 +301,7 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "disk_reserve_mb": "disk",
         "max_clients": "how many",
         "commit_interval_s": "how long, in seconds",
+        "log_level": "the log",
     }
 )
 """The headings of the shipped file, by the option that each stands above."""
@@ -297,6 +310,9 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
 def require(name: str) -> str:
     """Say in words what an option's value must be, with its bounds and its default."""
     field = Config.model_fields[name]
+    default = "" if field.default_factory else f" (default: {show(field.default)})"
+    if get_origin(field.annotation) is Literal:
+        return f"must be {' or '.join(map(show, get_args(field.annotation)))}{default}"
     bounds = {
         key: getattr(rule, key)
         for rule in field.metadata
@@ -306,7 +322,6 @@ def require(name: str) -> str:
     low = f"from {bounds['ge']:g}" if "ge" in bounds else f"over {bounds.get('gt', 0):g}"
     upto = ", up to" if "gt" in bounds else " to"
     within = f" {low}{upto} {bounds['le']:.10g}" if "le" in bounds else ""
-    default = "" if field.default_factory else f" (default: {show(field.default)})"
     return f"must be {_KINDS.get(field.annotation, 'a string')}{within}{default}"
 
 

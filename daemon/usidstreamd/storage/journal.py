@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from usidstream.errors import UsidstreamError
 
-from ..threads import show_thread_name
+from ..threads import start_thread
 from .chunktable import ChunkAddress
 from .errors import StorageError
 from .ledger_records import Finalise
@@ -162,8 +162,7 @@ class JournalThread:
         self._commands: deque[tuple[JournalCommand, int]] = deque()
         self._changed = threading.Condition()
         self._ended: UsidstreamError | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._run, name)
 
     def submit(self, command: JournalCommand) -> None:
         """Queue a command, from any thread; never waits.
@@ -190,7 +189,6 @@ class JournalThread:
     # ------------------------------------------------------------ on the journal thread
 
     def _run(self) -> None:
-        show_thread_name()
         reason: UsidstreamError = StorageError(
             "the scan's journal has ended", code="storage_failed"
         )

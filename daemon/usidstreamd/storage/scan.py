@@ -269,7 +269,7 @@ class OpenScan:
     def _make_anew(self, disagreement: str) -> None:
         record = self.record
         error = _not_as_written(record.path, disagreement)
-        log.error("scan %s: %s; it is made anew", record.scan_id, error.message)
+        log.error("file_disagrees", extra={"file": str(record.path), "problem": error.message})
         self._distrust_from_now(error)
         try:
             report = reconcile(record.journal)
@@ -312,9 +312,10 @@ def _not_as_written(path: Path, disagreement: str) -> StorageError:
 def _tell(report: RecoveryReport) -> None:
     """Let the operator know what a recovery has done, and what it could not vouch for."""
     if report.how != NOTHING_TO_DO:
-        log.warning("%s was recovered, %s: %s", report.file, report.how, report.reason)
+        told = {"file": str(report.file), "how": report.how, "reason": report.reason}
+        log.warning("file_recovered", extra=told)
     for lost in report.uncertain:
-        log.error("%s: %s", report.file, lost)
+        log.error("rows_uncertain", extra={"file": str(report.file), "problem": lost})
 
 
 def _journal_of_new(record: OpenRecord, live: LiveFile, segment_bytes: int) -> ScanJournal:

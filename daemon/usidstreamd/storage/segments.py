@@ -259,7 +259,7 @@ class RowReplay:
 
     def _fault(self, text: str) -> None:
         # Told here, too: a daemon that places the rows again reads them once, and asks nobody.
-        log.error("%s: %s", self.directory, text)
+        log.error("journal_damaged", extra={"directory": str(self.directory), "problem": text})
         self.faults.append(text)
 
 

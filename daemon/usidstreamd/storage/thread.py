@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from usidstream.errors import UsidstreamError
 
-from ..threads import show_thread_name
+from ..threads import start_thread
 from .chunktable import ChunkAddress
 from .errors import StorageError
 from .finished import FinishedScans
@@ -97,8 +97,7 @@ class StorageThread:
         self._failure: UsidstreamError | None = None
         self._ended = False
         self.recovery = (0, 0)
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._run, name)
 
     def submit(self, command: Command) -> None:
         """Queue a command, from any thread.
@@ -130,7 +129,6 @@ class StorageThread:
     # ------------------------------------------------------------ on the storage thread
 
     def _run(self) -> None:
-        show_thread_name()
         reason: UsidstreamError = _after_the_end()
         try:
             while not self._ended:

@@ -7,7 +7,6 @@ viewer does not take; nothing here waits for one. With nobody listening the thre
 
 from __future__ import annotations
 
-import logging
 import math
 import queue
 import threading
@@ -20,6 +19,7 @@ import zmq
 from usidstream import wire
 from usidstream.layout import ScanLayout
 
+from ..logs import get_logger
 from ..mailbox import Mailbox
 from ..threads import show_thread_name
 from . import sockets
@@ -27,7 +27,7 @@ from .previews import Previews
 from .subscriptions import Subscriptions
 from .tap import Tap
 
-log = logging.getLogger("usidstreamd")
+log = get_logger()
 
 MAX_SUBSCRIPTIONS_PER_TURN_COUNT = 256
 LINGER_MS = 500
@@ -119,7 +119,7 @@ class Publisher:
         if not self._thread.is_alive():
             self._orders.close()
         else:
-            log.error("the telemetry thread does not end within %g s", timeout_s)
+            log.error("telemetry_hangs", after_s=timeout_s)
 
     # ------------------------------------------------------------ on the telemetry thread
 
@@ -132,7 +132,7 @@ class Publisher:
             self._turn()
         except BaseException:
             # Scans go on without being seen; viewers notice the silence.
-            log.exception("telemetry has failed; scans are not concerned")
+            log.exception("telemetry_failed")
             raise
         finally:
             self.is_heard = False
@@ -201,6 +201,8 @@ class Publisher:
         try:
             frames = wire.encode_telemetry(topic, message)
         except wire.WireError as error:  # such as a header over its limit
-            log.warning("telemetry: %s of %s is not told: %s", message.type, topic, error.message)
+            log.warning(
+                "telemetry_untold", topic=topic, message_type=message.type, problem=error.message
+            )
             return
         self._socket.send_multipart(frames, zmq.DONTWAIT, copy=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import time
 from collections.abc import Callable
 from typing import TypeAlias
@@ -14,8 +13,9 @@ from usidstream import wire
 from usidstream.errors import UsidstreamError
 
 from ..conditions import Warnings
+from ..logs import get_logger
 
-log = logging.getLogger("usidstreamd")
+log = get_logger()
 
 MAX_QUEUED_MESSAGES_PER_VIEWER_COUNT = 128
 """What waits for a viewer that does not read; ZeroMQ holds one copy for all viewers."""
@@ -89,7 +89,7 @@ def bind(socket: zmq.Socket[bytes], host: str, port: int, warnings: Warnings) ->
         found = _port_of(socket)
         text = f"telemetry: port {port} is taken, it is on port {found} instead"
         warnings.begin("port_taken", text)
-        log.warning("%s", text)
+        log.warning("port_taken", service="telemetry", wanted=port, port=found)
         return found
     return _port_of(socket)
 
