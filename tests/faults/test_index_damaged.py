@@ -96,10 +96,12 @@ def test_a_durable_chunk_that_went_bad_too_is_told_and_the_damaged_file_stays(
         assert held == set(WRITTEN[CHUNK_ROWS:].tolist())
         with connect(daemon.endpoint) as client:
             client.open_scan(make_layout(), scan_id=scan_id).finish()
-        wait_for(lambda: daemon.events("file_disagrees"), "the operator to be told")
-        (told,) = daemon.events("file_disagrees")
+        wait_for(lambda: daemon.events("rows_uncertain"), "the operator to be told")
+        (told,) = daemon.events("rows_uncertain")
         assert (told["level"], told["scan"]) == ("error", scan_id)
-        assert "chunk" in told["problem"]
+        assert f"rows 0 to {CHUNK_ROWS}, columns 0 to {N_COLS} were durable and are LOST" in (
+            told["problem"]
+        )
     require_only(path, WRITTEN[CHUNK_ROWS:])
     assert _files(daemon) == {path.name, path.name + ".damaged"}
 
