@@ -18,6 +18,7 @@ from support.daemon import Daemon, command, wait_for
 from support.rowscan import (
     CHUNK_ROWS,
     MAIN,
+    N_COLS,
     N_ROWS,
     lost_rows,
     make_layout,
@@ -99,8 +100,9 @@ def test_a_durable_chunk_that_went_bad_too_is_told_and_the_damaged_file_stays(
         wait_for(lambda: daemon.events("rows_uncertain"), "the operator to be told")
         (told,) = daemon.events("rows_uncertain")
         assert (told["level"], told["scan"]) == ("error", scan_id)
-        assert f"rows 0 to {CHUNK_ROWS}, columns 0 to {N_COLS} were durable and are LOST" in (
-            told["problem"]
+        assert (
+            f"rows 0 to {CHUNK_ROWS}, columns 0 to {N_COLS} were durable and are LOST"
+            in (told["problem"])
         )
     require_only(path, WRITTEN[CHUNK_ROWS:])
     assert _files(daemon) == {path.name, path.name + ".damaged"}
