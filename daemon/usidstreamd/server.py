@@ -625,9 +625,9 @@ def _session_limits(config: Config) -> SessionLimits:
 def _warn_if_open(config: Config) -> None:
     if config.is_open_to_all:
         log.warning(
-            "INSECURE: whoever reaches %s can read and write scans (allow_insecure = true); "
-            "usidstreamd keygen makes keys",
-            config.bind,
+            "open_to_all",
+            endpoint=config.bind,
+            problem="whoever reaches it can read and write scans; usidstreamd keygen makes keys",
         )
 
 

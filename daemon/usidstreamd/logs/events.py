@@ -88,6 +88,15 @@ EVENTS: Mapping[str, EventSpec] = MappingProxyType(
         "telemetry_failed": EventSpec("error", "Telemetry has ended; scans go on without it."),
         "telemetry_hangs": EventSpec("error", "Telemetry does not end; the stop does not wait."),
         "service_manager_deaf": EventSpec("warning", "The service manager cannot be told."),
+        # keys
+        "open_to_all": EventSpec("warning", "There are no keys: whoever reaches it can write."),
+        "key_readable": EventSpec("warning", "Other users of this machine can read a secret key."),
+        "keys_admitted": EventSpec("info", "These clients may connect from now on."),
+        "keys_withdrawn": EventSpec("warning", "These clients may connect no more."),
+        "keys_unchanged": EventSpec("info", "The keys were read again and are the same."),
+        "keys_unreadable": EventSpec("error", "The keys cannot be read; nothing has changed."),
+        "key_refused": EventSpec("error", "A key file has a fault; for its client all stays."),
+        "connections_refused": EventSpec("warning", "Connections came with unknown keys."),
         # clients
         "client_silent": EventSpec("warning", "A client said nothing for `peer_silence_s`."),
         "message_refused": EventSpec(

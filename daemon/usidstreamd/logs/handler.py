@@ -22,7 +22,7 @@ from .repeats import WINDOW_S, Kind, Repeats
 MAX_WAITING_LINES_COUNT = 10_000
 CLOSE_TIMEOUT_S = 5.0
 """The end of the process waits no longer for whoever reads the log."""
-SUBJECT_KEYS = ("scan", "option")
+SUBJECT_KEYS = ("scan", "option", "file", "service", "client", "clients")
 """What a line can be about: the first of them that it has."""
 MAX_SUBJECT_CHARS = 64
 """Of what a client calls a scan; more is not told apart."""

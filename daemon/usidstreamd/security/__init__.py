@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from usidstream.errors import error_for
 from usidstream.keys import read_key_file
 
+from ..logs import get_logger
 from .allowlist import AllowList, read_allow_list
 from .gate import Gate
 from .keygen import create_keys
@@ -22,7 +22,7 @@ __all__ = [
     "read_allow_list",
 ]
 
-log = logging.getLogger("usidstreamd")
+log = get_logger()
 
 
 def open_gate(server_key_file: Path | None, keys_dir: Path | None) -> Gate:
@@ -55,4 +55,4 @@ def open_gate(server_key_file: Path | None, keys_dir: Path | None) -> Gate:
 def _warn_if_readable(path: Path) -> None:
     """Tell of a secret that other users of this machine can read, where modes mean that."""
     if os.name == "posix" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        log.warning("%s can be read by other users; chmod 600 it", path)
+        log.warning("key_readable", file=str(path), problem="others can read it; chmod 600 it")

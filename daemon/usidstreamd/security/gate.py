@@ -10,7 +10,6 @@ refused from then on. Runs in the thread of the server's loop, which polls `file
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from functools import partial
 from pathlib import Path
@@ -23,9 +22,10 @@ from usidstream.keys import KeyPair
 
 from ..aside import Aside
 from ..clients import NOBODY, Identity
+from ..logs import get_logger
 from .allowlist import AllowList, read_allow_list
 
-log = logging.getLogger("usidstreamd")
+log = get_logger()
 
 DOMAIN = "usidstream"
 HANDSHAKE_TIMEOUT_MS = 5000
@@ -153,21 +153,21 @@ class Gate:
         if isinstance(outcome, AllowList):
             return self._replace(outcome)
         if outcome is not None:
-            log.error("keys not read again, nothing has changed: %s", outcome)
+            log.error("keys_unreadable", problem=str(outcome))
         return False
 
     def _replace(self, allowed: AllowList) -> bool:
         former, self._allowed = self._allowed, allowed.after(self._allowed)
         for fault in allowed.faults.values():
-            log.error("keys: %s; for that client nothing has changed", fault)
+            log.error("key_refused", problem=fault)
         come = _names_only_in(self._allowed, former)
         gone = _names_only_in(former, self._allowed)
         if come:
-            log.info("keys: admitted from now on: %s", come)
+            log.info("keys_admitted", clients=come)
         if gone:
-            log.warning("keys: admitted no more: %s", gone)
+            log.warning("keys_withdrawn", clients=gone)
         if not come and not gone:
-            log.info("keys: read again, nothing has changed")
+            log.info("keys_unchanged")
         return bool(gone)
 
     def close(self) -> None:
@@ -203,9 +203,5 @@ class Refusals:
         """Tell of those that were counted, if the last telling is long ago."""
         if not self._untold or now - self._told_s < REFUSALS_TOLD_INTERVAL_S:
             return
-        log.warning(
-            "refused %d connection(s) with unknown keys, the last from %s",
-            self._untold,
-            self._last_address,
-        )
+        log.warning("connections_refused", count=self._untold, last_address=self._last_address)
         self._untold, self._told_s = 0, now
