@@ -129,7 +129,7 @@ class Client:
         # A client that nobody holds any more closes; without waiting, for this may be any thread.
         weakref.finalize(self, self._io.close, EXIT_LINGER_S).atexit = False
         try:
-            self._wait(self._io.welcome, f"no daemon answered at {endpoint}")
+            self._wait(self._io.welcome, _not_there(endpoint))
         except DeliveryTimeoutError:
             if options.spool_dir is None or not spools(options.spool_dir):
                 self._end_unopened()
@@ -213,6 +213,11 @@ class Client:
             told = SpooledScan(name, layout, "", self.endpoint, role="joiner")
             self._begin_spool(place, channel, told)
         return Scan(channel, layout, self)
+
+    @property
+    def ports(self) -> dict[str, int | None]:
+        """The daemon's services and their TCP ports on its host; None where one is off."""
+        return dict(self._wait(self._io.welcome, _not_there(self.endpoint)).ports)
 
     def status(self) -> dict[str, Any]:
         """Return what the daemon says of itself (``daemon``) and of its scans (``scans``)."""
@@ -347,6 +352,10 @@ class Client:
                 hint=_HINTS.get(trouble, "Is usidstreamd serve running there?"),
                 code="access_denied" if trouble == KEY_REFUSED else "timeout",
             ) from None
+
+
+def _not_there(endpoint: str) -> str:
+    return f"no daemon answered at {endpoint}"
 
 
 def _check_scan_id(scan_id: Any) -> str:
