@@ -112,7 +112,9 @@ class Publisher:
         self._orders.post(order)
 
     def close(self, timeout_s: float) -> None:
-        """Publish what was posted, and end the thread."""
+        """Publish what was posted, and end the thread; only the first time."""
+        if self._is_closing:
+            return
         self._is_closing = True
         self._orders.post(None)
         self._thread.join(timeout_s)
