@@ -24,9 +24,10 @@ class Stand:
     """A publisher and where it listens."""
 
     def __init__(self) -> None:
-        socket = sockets.make_socket()
+        make = zmq.Context.instance().socket
+        socket = sockets.make_socket(make)
         self.port = sockets.bind(socket, "tcp://127.0.0.1", 0, Warnings())
-        self.publisher = Publisher(socket)
+        self.publisher = Publisher(socket, make)
         self._viewers: list[zmq.Socket[bytes]] = []
 
     def viewer(self, topic: str, **options: int) -> zmq.Socket[bytes]:
@@ -109,7 +110,7 @@ def test_a_message_that_cannot_be_encoded_is_named_in_the_log(
     _, message = wire.decode_telemetry(viewer.recv_multipart())
     assert isinstance(message, wire.LayoutTold)
     assert message.file == "after it"
-    assert "layout of layout/" in caplog.text
+    assert "telemetry_untold" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ import pytest
 import zmq
 
 from support.daemon import Daemon, wait_for
+from support.keys import Keys
 from support.watching import Watcher
-from usidstream import Dimension, MainLayout, ScanLayout, connect, live, wire
+from usidstream import Dimension, MainLayout, ScanLayout, UsidstreamError, connect, live, wire
 
 ROWS, COLS = 600, 16
 DATA = np.random.default_rng(5).normal(size=(ROWS, COLS)).astype(np.float32)
@@ -262,7 +263,7 @@ def test_a_taken_port_is_a_warning_and_another_port(tmp_path: Path) -> None:
             (warning,) = told["warnings"]
             assert warning["code"] == "port_taken"
             assert str(port) in warning["text"]
-            wait_for(lambda: f"port {port} is taken" in daemon.log, "a word in the log")
+            wait_for(lambda: "port_taken" in daemon.log, "a word in the log")
             with Watcher(daemon.endpoint) as watcher:
                 beat = watcher.until(live.Heartbeat)
                 assert [held["code"] for held in beat.warnings] == ["port_taken"]
@@ -356,6 +357,29 @@ def test_a_viewer_that_was_busy_does_not_take_that_for_silence(daemon: Daemon) -
         time.sleep(1.5)
         watcher.until(live.Heartbeat)
         assert watcher.of(live.Disconnected) == []
+
+
+def test_only_viewers_with_known_keys_see_anything(tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "keys", "watcher")
+    strangers = Keys(tmp_path / "others", "stranger")
+    stranger = keys.of("watcher") | {"key_file": strangers.of("stranger")["key_file"]}
+    options = {"server_key_file": keys.server_key_file, "client_keys_dir": keys.listed}
+    with Daemon(tmp_path / "data", **options) as daemon:
+        with Watcher(daemon.endpoint, **keys.of("watcher")) as watcher:
+            watcher.until(live.Heartbeat)
+            with connect(daemon.endpoint, **keys.of("watcher")) as client:
+                telemetry = f"tcp://127.0.0.1:{client.ports['telemetry']}"
+        for others in ({}, stranger):
+            with Watcher(None, telemetry=telemetry, silence_timeout_s=1.0, **others) as watcher:
+                assert "silent" in watcher.until(live.Disconnected).reason
+                assert watcher.of(live.Connected) == []
+            with Watcher(daemon.endpoint, **others) as watcher:
+                assert "key" in watcher.until(live.Disconnected).reason
+
+
+def test_keys_that_cannot_be_read_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UsidstreamError, match="server_key is missing"):
+        live.watch("tcp://127.0.0.1:5755", key_file=tmp_path / "x.key_secret")
 
 
 def test_asyncio_sees_the_same(daemon: Daemon) -> None:

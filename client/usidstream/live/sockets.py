@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import zmq
 
 from ..client import connect
 from ..errors import UsidstreamError
+from ..keys import ClientKeys
 
 ASK_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_MS = 2_000
@@ -29,7 +32,15 @@ def check_endpoint(endpoint: str) -> str:
     return endpoint
 
 
-def find_telemetry(endpoint: str) -> str:
+@dataclass(frozen=True, slots=True)
+class KeyFiles:
+    """What a daemon that admits known clients only wants to see; as `connect` takes them."""
+
+    server_key: str | Path | None = None
+    key_file: str | Path | None = None
+
+
+def find_telemetry(endpoint: str, key_files: KeyFiles) -> str:
     """Ask a daemon where its telemetry is: on the host that answers, at the port it tells.
 
     Raises
@@ -38,7 +49,12 @@ def find_telemetry(endpoint: str) -> str:
         No daemon answers, it answers what it should not, or its telemetry is off.
     """
     try:
-        with connect(endpoint, timeout_s=ASK_TIMEOUT_S) as client:
+        with connect(
+            endpoint,
+            timeout_s=ASK_TIMEOUT_S,
+            server_key=key_files.server_key,
+            key_file=key_files.key_file,
+        ) as client:
             port = client.ports.get("telemetry")
     except UsidstreamError as error:
         raise NotThereError(error.message, code=error.code) from error
@@ -47,9 +63,12 @@ def find_telemetry(endpoint: str) -> str:
     return f"{endpoint.rpartition(':')[0]}:{port}"
 
 
-def make_socket(context: zmq.Context[Any]) -> Any:
+def make_socket(context: zmq.Context[Any], key_files: KeyFiles) -> Any:
     """Make a SUB socket of the context's kind, not connected yet."""
+    keys = ClientKeys.load(key_files.server_key, key_files.key_file)
     socket = context.socket(zmq.SUB)
+    if keys is not None:
+        keys.secure(socket)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.RCVHWM, RECEIVE_HIGH_WATER_MESSAGES)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,8 +18,9 @@ import zmq
 import zmq.asyncio
 
 from .. import wire
+from ..keys import ClientKeys
 from .events import Event
-from .sockets import NotThereError, check_endpoint, find_telemetry, make_socket
+from .sockets import KeyFiles, NotThereError, check_endpoint, find_telemetry, make_socket
 from .viewer import Viewer
 
 RETRY_INTERVAL_S = 0.5
@@ -35,6 +37,10 @@ class _Watching:
         The telemetry socket itself.
     topics
         What to subscribe to; the daemon's own topic always is, for its heartbeat.
+    silence_timeout_s
+        How long the daemon may be silent until it counts as gone.
+    key_files
+        For a daemon that asks for keys.
     """
 
     def __init__(
@@ -43,11 +49,14 @@ class _Watching:
         telemetry: str | None,
         topics: Iterable[str],
         silence_timeout_s: float,
+        key_files: KeyFiles,
     ) -> None:
         if (endpoint is None) == (telemetry is None):
             raise ValueError("give either the daemon's endpoint or that of its telemetry")
         self._endpoint = check_endpoint(endpoint or telemetry or "")
         self._telemetry = telemetry
+        ClientKeys.load(key_files.server_key, key_files.key_file)  # what is wrong is told at once
+        self._key_files = key_files
         self._viewer = Viewer(silence_timeout_s)
         self._viewer.topics = dict.fromkeys([wire.DAEMON_TOPIC, *topics])
         self._events: deque[Event] = deque()
@@ -79,7 +88,7 @@ class _Watching:
                 self._socket.unsubscribe(topic)
 
     def _listen(self, context: zmq.Context[Any], endpoint: str) -> None:
-        self._socket = make_socket(context)
+        self._socket = make_socket(context, self._key_files)
         self._socket.connect(endpoint)
         for topic in self._viewer.topics:
             self._socket.subscribe(topic)
@@ -144,7 +153,7 @@ class Watch(_Watching):
 
     def _look(self) -> None:
         try:
-            endpoint = self._telemetry or find_telemetry(self._endpoint)
+            endpoint = self._telemetry or find_telemetry(self._endpoint, self._key_files)
         except NotThereError as error:
             self._drop(error.message)
         else:
@@ -200,7 +209,7 @@ class AsyncWatch(_Watching):
         try:
             endpoint = self._telemetry
             if endpoint is None:
-                endpoint = await asyncio.to_thread(find_telemetry, self._endpoint)
+                endpoint = await asyncio.to_thread(find_telemetry, self._endpoint, self._key_files)
         except NotThereError as error:
             self._drop(error.message)
         else:
@@ -242,6 +251,8 @@ def watch(
     telemetry: str | None = None,
     topics: Iterable[str] = (wire.SCAN_TOPICS,),
     silence_timeout_s: float = wire.SILENCE_TIMEOUT_S,
+    server_key: str | Path | None = None,
+    key_file: str | Path | None = None,
 ) -> Watch:
     """Watch a daemon, from this machine or another.
 
@@ -260,11 +271,15 @@ def watch(
         be asked for at any time: `Watch.subscribe`.
     silence_timeout_s
         How long the daemon may be silent until it counts as gone.
+    server_key, key_file
+        For a daemon that admits known clients only, as `connect` takes them.
 
     Raises
     ------
     ValueError
         An endpoint is none.
+    UsidstreamError
+        ``bad_keys``: a key file cannot be used, or one of the two is missing.
 
     Examples
     --------
@@ -276,7 +291,8 @@ def watch(
     ...         elif isinstance(event, PreviewRows):
     ...             picture[event.rows] = event.values
     """
-    return Watch(endpoint, telemetry, topics, silence_timeout_s)
+    key_files = KeyFiles(server_key, key_file)
+    return Watch(endpoint, telemetry, topics, silence_timeout_s, key_files)
 
 
 def watch_async(
@@ -285,6 +301,9 @@ def watch_async(
     telemetry: str | None = None,
     topics: Iterable[str] = (wire.SCAN_TOPICS,),
     silence_timeout_s: float = wire.SILENCE_TIMEOUT_S,
+    server_key: str | Path | None = None,
+    key_file: str | Path | None = None,
 ) -> AsyncWatch:
     """Watch a daemon from asyncio: ``async with watch_async(...) as events``. As `watch`."""
-    return AsyncWatch(endpoint, telemetry, topics, silence_timeout_s)
+    key_files = KeyFiles(server_key, key_file)
+    return AsyncWatch(endpoint, telemetry, topics, silence_timeout_s, key_files)
