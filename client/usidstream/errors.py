@@ -76,7 +76,7 @@ ERRORS: Mapping[str, ErrorSpec] = MappingProxyType(
             "Attributes are strings, numbers, booleans, or lists of one kind of these.",
         ),
         "layout_too_large": ErrorSpec(
-            "The layout's arrays are over max_layout_bytes.",
+            "The layout's arrays, or the tables that its file gets, are over max_layout_bytes.",
             "Give dimensions as start, step and size.",
         ),
         "unsupported_feature": ErrorSpec(

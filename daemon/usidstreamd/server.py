@@ -31,7 +31,7 @@ from .config import Config
 from .disk import Disk
 from .logs import get_logger, set_level
 from .mailbox import Mailbox
-from .pipeline import read_attrs
+from .pipeline import read_attrs, read_reason
 from .rates import Durations
 from .refusals import Refusals
 from .reload import Reloads
@@ -453,6 +453,14 @@ class Server:
             )
         layout = ScanLayout.from_dict(wire.unpack_layout(message.layout, message.frames))
         storage.refuse_reserved_in(layout)
+        nbytes = storage.ancillary_nbytes(layout)
+        if nbytes > limit:
+            raise UsidstreamError(
+                f"the tables of its {layout.n_positions} positions and of its spectroscopic points "
+                f"would take {nbytes} bytes, over {limit}",
+                code="layout_too_large",
+                hint="Divide the scan into smaller ones, or raise the daemon's max_layout_mb.",
+            )
         return layout
 
     def _create(self, message: wire.Open, layout: ScanLayout) -> Scan:
@@ -498,7 +506,7 @@ class Server:
     def _on_abort(self, peer: bytes, message: wire.Abort, now: float) -> None:
         if self._answer_finished(peer, message.scan):
             return
-        event = events.AbortRequested(peer=peer, reason=message.reason)
+        event = events.AbortRequested(peer=peer, reason=read_reason(message))
         self._to_scan(message.scan, event, now)
 
     def _on_ping(self, peer: bytes, message: wire.Ping, now: float) -> None:

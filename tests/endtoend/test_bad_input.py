@@ -16,7 +16,7 @@ import zmq
 
 from support.daemon import Daemon, wait_for
 from support.rawpeer import RawPeer, make_block
-from usidstream import wire
+from usidstream import connect, wire
 from usidstream.layout import Dimension, MainLayout, ScanLayout
 
 N_ROWS, N_COLS = 20, 6
@@ -38,7 +38,7 @@ def small_layout(**more: Any) -> ScanLayout:
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     with Daemon(
-        tmp_path_factory.mktemp("bad") / "data", credit_window_mb=1, max_block_mb=1, max_layout_mb=2
+        tmp_path_factory.mktemp("bad") / "data", credit_window_mb=1, max_block_mb=1, max_layout_mb=9
     ) as daemon:
         yield daemon
 
@@ -180,7 +180,7 @@ def test_a_frame_over_the_limit_cuts_the_connection_only(daemon: Daemon) -> None
     with RawPeer(daemon.endpoint) as peer:
         monitor = peer._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         try:
-            peer.send_frames([msgpack.packb({"type": "ping"}), b"x" * (3 << 20)])
+            peer.send_frames([msgpack.packb({"type": "ping"}), b"x" * (10 << 20)])
             wait_for(lambda: monitor.poll(0), "the cut")
         finally:
             peer._socket.disable_monitor()
@@ -302,10 +302,27 @@ def test_a_file_name_is_a_name_and_never_a_path(daemon: Daemon, peer: RawPeer, f
     assert _tree(daemon.data_dir.parent) == before
 
 
+def test_a_layout_whose_tables_would_be_over_the_limit_is_refused(
+    peer: RawPeer, daemon: Daemon
+) -> None:
+    before = _tree(daemon.data_dir.parent)
+    for n_positions in (9 * 2**17 + 1, 2**28, 2**32 - 1):
+        layout = ScanLayout(
+            positions=[Dimension("X", "nm", n_positions)],
+            mains=[MainLayout("Raw", "Current", "nA", "float32")],
+        )
+        scan = secrets.token_hex(16)
+        peer.send(wire.Open(scan=scan, layout=wire.pack_layout(layout.to_dict(), []), frames=[]))
+        error = peer.expect(wire.Error, scan=scan)
+        assert error.code == "layout_too_large"
+        assert "max_layout_mb" in error.hint
+    assert _tree(daemon.data_dir.parent) == before
+
+
 def test_layout_arrays_over_the_limit_are_refused(peer: RawPeer) -> None:
     layout, _ = _layout_dict()
     scan = secrets.token_hex(16)
-    frames = [b"x" * (1200 << 10)] * 2
+    frames = [b"x" * (5 << 20)] * 2
     peer.send(wire.Open(scan=scan, layout=layout, frames=frames))
     assert peer.expect(wire.Error, scan=scan).code == "layout_too_large"
 
@@ -372,3 +389,22 @@ def _files_named(daemon: Daemon, prefix: str) -> list[Path]:
 
 def _tree(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
+
+
+def test_a_reason_that_no_file_can_hold_is_refused_and_the_scan_goes_on(peer: RawPeer) -> None:
+    scan = secrets.token_hex(16)
+    peer.open(small_layout(), scan)
+    peer.send(wire.Abort(scan=scan, reason="a\0b"))
+    assert peer.expect(wire.Error, scan=scan).code == "bad_attribute"
+    peer.send(wire.Abort(scan=scan, reason="enough"))
+    assert peer.expect(wire.Aborted, scan=scan).status == "aborted"
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b", "x" * (2 << 20)], ids=["nul", "half", "long"])
+def test_a_client_aborts_whatever_an_exception_says(daemon: Daemon, text: str) -> None:
+    with connect(daemon.endpoint) as client, pytest.raises(ArithmeticError):  # noqa: SIM117
+        with client.open_scan(small_layout()) as scan:
+            raise ArithmeticError(text)
+    assert scan.result.status == "aborted"
+    with h5py.File(scan.result.file) as h5_file:
+        assert h5_file["Measurement_000"].attrs["abort_reason"].startswith("ArithmeticError: ")

@@ -340,3 +340,29 @@ def test_only_the_last_record_tells_that_a_scan_is_interrupted(tmp_path):
     assert not is_interrupted(tmp_path / "l")
     with pytest.raises(StorageError, match="none"):
         is_interrupted(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"t": "k", "first_segment": -1}, {"t": "k", "first_segment": "1"}, {"t": "r", "count": 1.5},
+        {"t": "h", "partial": "Raw"}, {"t": "h", "partial": {1: b""}}, {"t": "a", "attrs": {}},
+        {"t": "a", "attrs": [], "frames": []}, {"t": "a", "attrs": {}, "frames": [1]},
+        {"t": "f", "status": "done", "ended": ENDED, "attrs": {}, "frames": [], "missing": {},
+         "partial": {}},
+        {"t": ["k"]}, [], 7,
+    ],
+)  # fmt: skip
+def test_a_record_that_is_whole_and_lies_is_damage(tmp_path, lie):
+    path = tmp_path / "ledger"
+    Ledger.create(path).close()
+    path.write_bytes(path.read_bytes() + frame(b"m" + pack(lie)))
+    with pytest.raises(StorageError) as caught:
+        replay(path)
+    assert caught.value.code == "file_damaged"
+
+
+def test_a_head_that_is_no_map_is_damage(tmp_path):
+    (tmp_path / "ledger").write_bytes(frame(b"m" + pack(["ledger"])))
+    with pytest.raises(StorageError, match="does not begin as a ledger"):
+        replay(tmp_path / "ledger")

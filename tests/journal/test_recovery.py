@@ -29,9 +29,10 @@ from usidstreamd.storage import (
     structure,
     superblock,
 )
+from usidstreamd.storage.chunktable import ChunkAddress
 from usidstreamd.storage.inspection import inspect
-from usidstreamd.storage.ledger import replay
-from usidstreamd.storage.ledger_records import Finalise
+from usidstreamd.storage.ledger import Ledger, replay
+from usidstreamd.storage.ledger_records import Chunks, Finalise, Held
 from usidstreamd.storage.losses import Lost
 from usidstreamd.storage.record import OpenRecord, mark_suspect
 from usidstreamd.storage.recovery import journal_lock, recover
@@ -381,3 +382,27 @@ def test_the_child_is_this_python(killed, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(StorageError, match="before it began"):
         compared(killed)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        Chunks([ChunkAddress(2, 0, 0, 100, 10, 0)]), Chunks([ChunkAddress(0, 2**60, 0, 9, 10, 0)]),
+        Chunks([ChunkAddress(0, 2, 0, 100, 10, 0)]), Chunks([ChunkAddress(0, 0, 64, 100, 10, 0)]),
+        Chunks([ChunkAddress(0, 0, 0, 2**63, 10, 0)]), Chunks([ChunkAddress(0, 0, 0, 100, 0, 0)]),
+        Held({"Other": np.array([[0, 1, 0, 1]])}), Held({"Raw": np.array([[0, 5000, 0, 1]])}),
+        Held({"Raw": np.array([[-1, 1, 0, 1]])}), Held({"Raw": np.array([[3, 2, 0, 1]])}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_ledger_that_cannot_be_of_its_scan_changes_nothing(killed, quick, lie):
+    ledger, _state = Ledger.open(killed.directory / "ledger")
+    ledger.append([lie])
+    ledger.sync()
+    ledger.close()
+    before = files_of(killed.path.parent)
+    for attempt in (recover, lambda directory: recover_into(directory, killed.path.parent / "x")):
+        with pytest.raises(StorageError, match="cannot be of its scan") as caught:
+            attempt(killed.directory)
+        assert caught.value.code == "file_damaged"
+        assert files_of(killed.path.parent) == before

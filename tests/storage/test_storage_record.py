@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from support.storing import CREATED, SCAN_ID, layout_of, main_of, plans_for
+from usidstream.framing import frame, pack, unframe, unpack
 from usidstream.layout import Dimension, MainLayout, PositionTable, ScanLayout
 from usidstreamd.storage import (
     MainPlan,
@@ -154,3 +155,22 @@ def test_the_time_zone_is_kept(tmp_path):
     made = dataclasses.replace(make_record(tmp_path), created=local)
     made.write()
     assert OpenRecord.read(made.journal).created == local
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"scan_id": "../../../etc/passwd"}, {"file": "other.h5"}, {"file": ["s.h5"]}, {"plans": 1},
+        {"plans": {}}, {"plans": {"Raw_Data": [[], {}]}}, {"plans": {"Raw_Data": [[0, 4], {}]}},
+        {"plans": {"Raw_Data": [[16, 4], []]}}, {"created": 7}, {"version": "x"},
+    ],
+)  # fmt: skip
+def test_a_record_that_is_whole_and_lies_is_damaged(tmp_path, lie):
+    made = make_record(tmp_path)
+    path = made.journal / record.RECORD_NAME
+    head, *arrays = unframe(path.read_bytes())
+    path.write_bytes(b"".join(map(frame, [pack(unpack(head) | lie), *arrays])))
+    (made.journal / TEMPLATE_NAME).write_bytes(b"")
+    (found,) = find_journals(tmp_path)
+    assert isinstance(found, StorageError)
+    assert found.code == "file_damaged"

@@ -33,6 +33,7 @@ from .spooler import Spooled
 
 FINISH_TIMEOUT_S = 3600.0
 """The longest that a finish waits for a daemon that is alive and writes, or waits for joiners."""
+MAX_REASON_CHARS = 1000
 
 
 class Desk(Protocol):
@@ -377,7 +378,7 @@ class Scan:
                 channel.check_alive()
                 self._let_arrive()
                 channel.discard()
-                self._pursue(Goal.ABORT, channel.options.timeout_s, reason=str(reason))
+                self._pursue(Goal.ABORT, channel.options.timeout_s, reason=_storable(reason))
         self._desk.detach(channel)
         channel.close_spool()
         return self.result
@@ -522,3 +523,9 @@ def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
         name: value.tolist() if isinstance(value, np.ndarray) else value
         for name, value in checked.items()
     }
+
+
+def _storable(reason: object) -> str:
+    """Return a text as an attribute can hold it, whatever exception it is of."""
+    text = str(reason)[:MAX_REASON_CHARS].replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text.encode("utf-8", "replace").decode()

@@ -5,7 +5,7 @@ meanwhile, ``committing`` makes both durable, ``positions`` counts, ``scan_pipel
 Runs in the socket thread and never waits: every outcome comes back through the mailbox.
 """
 
-from .attributes import read_attrs
+from .attributes import read_attrs, read_reason
 from .scan_pipeline import Measures, Restored, ScanPipeline, as_failure
 from .tiles import EncodeFailed, MainParts
 
@@ -17,4 +17,5 @@ __all__ = [
     "ScanPipeline",
     "as_failure",
     "read_attrs",
+    "read_reason",
 ]

@@ -21,3 +21,15 @@ def read_attrs(message: wire.Annotate | wire.Finish) -> dict[str, Any]:
     attrs = check_attrs(wire.unpack_layout(message.attrs, message.frames))
     storage.refuse_reserved(attrs)
     return dict(attrs)
+
+
+def read_reason(message: wire.Abort) -> str:
+    """Return why a scan is aborted, checked: it becomes an attribute.
+
+    Raises
+    ------
+    LayoutError
+        ``bad_attribute``: the text cannot be stored.
+    """
+    check_attrs({"reason": message.reason})
+    return message.reason

@@ -58,7 +58,7 @@ from .rescue import recover_path
 from .scratch import FileScratch
 from .segments import JournalBlock
 from .space import SpaceWatch, free_bytes
-from .structure import refuse_reserved, refuse_reserved_in, reserved_names
+from .structure import ancillary_nbytes, refuse_reserved, refuse_reserved_in, reserved_names
 from .thread import StorageThread
 
 __all__ = [
@@ -107,6 +107,7 @@ __all__ = [
     "SyncError",
     "TileWritten",
     "WriteTile",
+    "ancillary_nbytes",
     "contact_age_s",
     "find_journals",
     "free_bytes",

@@ -50,7 +50,7 @@ def _misplaced(layout: ScanLayout, plans: Mapping[str, MainPlan], chunks: ChunkT
     for number, main in enumerate(layout.mains):
         entries = chunks.of_main(number)
         is_wrong = _is_off_grid(entries, layout.shape(main.name), plans[main.name].chunks)
-        is_wrong |= entries["offset"] > MAX_OFFSET
+        is_wrong |= (entries["offset"] > MAX_OFFSET) | (entries["nbytes"] == 0)
         if is_wrong.any():
             row, col, offset = entries[is_wrong][["row", "col", "offset"]][0].tolist()
             return f"a chunk of {main.name} at row {row}, column {col}, byte {offset}"

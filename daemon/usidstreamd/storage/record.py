@@ -118,7 +118,7 @@ class OpenRecord:
 
     @classmethod
     def _from_head(cls, head: Any, frames: list[bytes], journal: Path) -> OpenRecord:
-        if not isinstance(head, dict):
+        if not isinstance(head, dict) or not isinstance(head["file"], str):
             raise TypeError("it is no record of a scan")
         if head["version"] > RECORD_VERSION:
             raise ValueError(f"it is of version {head['version']}, written by a newer daemon")

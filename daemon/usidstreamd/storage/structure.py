@@ -65,6 +65,7 @@ reserved_names = frozenset(
     }
 )  # fmt: skip
 """Names of attributes that are the daemon's own."""
+_ANCILLARY_ENTRY_BYTES = 8  # an index, uint32, and a value, float32
 
 
 def refuse_reserved(attrs: Mapping[str, Any], field: str = "attrs") -> None:
@@ -84,6 +85,20 @@ def refuse_reserved_in(layout: ScanLayout) -> None:
     refuse_reserved(layout.attrs)
     for number, main in enumerate(layout.mains):
         refuse_reserved(main.attrs, f"mains[{number}].attrs")
+
+
+def ancillary_nbytes(layout: ScanLayout) -> int:
+    """Return what the tables of indices and values of all positions and points take, in bytes.
+
+    A layout of a few words may ask for any number of them.
+    """
+    if isinstance(layout.positions, PositionTable):
+        n_dimensions = len(layout.positions.labels)
+    else:
+        n_dimensions = len(layout.positions)
+    n_entries = layout.n_positions * n_dimensions
+    n_entries += sum(main.n_spectroscopic * len(main.spectroscopic) for main in layout.mains)
+    return n_entries * _ANCILLARY_ENTRY_BYTES
 
 
 def measurement_path(layout: ScanLayout) -> str:
