@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.live import Live
 
-from . import Scan, connect, wire
+from . import Scan, connect, live, wire
 from .client import Drained
 from .client import drain as drain_spools
 from .console import EXIT_FAULT, run_app
@@ -24,9 +26,14 @@ from .feeds.simulate import run as run_feed
 from .feeds.simulate import unit_name
 from .keys import KEY_FILE_VARIABLE, SERVER_KEY_VARIABLE
 from .progress import show_progress, tell_notes
+from .terminal.lines import PlainLines, json_line
+from .terminal.model import Model
+from .terminal.report import report_lines
+from .terminal.screen import draw
 
 DEFAULT_ENDPOINT = f"tcp://127.0.0.1:{wire.DEFAULT_DATA_PORT}"
 STATUS_TIMEOUT_S = 5.0
+SCREEN_INTERVAL_S = 0.25
 MAX_RANGES_SHOWN_COUNT = 8
 MB = 1e6
 
@@ -244,23 +251,47 @@ def status(
     if as_json:
         print(json.dumps(report, indent=2))
         return
-    daemon = report["daemon"]
-    print(f"{daemon['daemon']} at {daemon['endpoint']}, files in {daemon['data_dir']}")
-    if daemon.get("shortage"):
-        print(f"nothing more is taken: {daemon['shortage']}")
-    for scan in report["scans"]:
-        print(_scan_line(scan))
-    if not report["scans"]:
-        print("no open scans")
+    print("\n".join(report_lines(report)))
 
 
-def _scan_line(scan: dict[str, Any]) -> str:
-    total = scan["n_positions"]
-    # A scan that waits for its client is not open, so nobody knows yet what it holds.
-    count = f"{scan['positions']}/{total} durable" if "positions" in scan else f"{total} positions"
-    line = f"{scan['scan']}  {scan['state']:<10}  {count}  {scan['file']}"
-    trouble = scan.get("failure") or scan.get("shortage")
-    return f"{line}  {trouble}" if trouble else line
+@app.command()
+def watch(
+    to: ToOption = DEFAULT_ENDPOINT,
+    server_key: ServerKeyOption = None,
+    key_file: KeyFileOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line for each event.")
+    ] = False,
+) -> None:
+    """Show live what a daemon and its scans do, until Ctrl-C; also while it is away."""
+    with (
+        suppress(KeyboardInterrupt),
+        live.watch(to, server_key=server_key, key_file=key_file) as events,
+    ):
+        if as_json:
+            for event in events:
+                print(json_line(event), flush=True)
+        elif sys.stdout.isatty():
+            _show_on_screen(events, to)
+        else:
+            lines = PlainLines()
+            for event in events:
+                for line in lines.take(event, time.monotonic()):
+                    print(line, flush=True)
+
+
+def _show_on_screen(events: live.Watch, endpoint: str) -> None:
+    """Draw the present standing over and over in the same place."""
+    model = Model()
+    with Live(draw(model, endpoint), auto_refresh=False, transient=False) as screen:
+        while True:
+            event = events.next_event(SCREEN_INTERVAL_S)
+            due_s = time.monotonic() + SCREEN_INTERVAL_S
+            while event is not None:
+                model.take(event)
+                # A flood of events must not keep the screen from being drawn.
+                event = events.next_event(0.0) if time.monotonic() < due_s else None
+            screen.update(draw(model, endpoint), refresh=True)
 
 
 # -------------------------------------------------------------------- the scan and its end

@@ -1,0 +1,111 @@
+"""What ``usidstream status`` prints: a daemon's report as plain lines. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .words import at_clock, in_bytes, in_line, in_percent, in_rate, in_time
+
+SHORT_ID_CHARS = 8
+Facts = Mapping[str, Any]
+
+
+def report_lines(report: Facts) -> Iterator[str]:
+    """Yield a report's lines: the daemon, its scans as a table, what needs an operator."""
+    daemon, scans = report["daemon"], report["scans"]
+    yield f"{daemon['daemon']} at {daemon['endpoint']}, files in {daemon['data_dir']}"
+    yield from (f"  {line}" for line in daemon_lines(daemon))
+    if daemon.get("shortage"):
+        yield f"nothing more is taken: {in_line(daemon['shortage'])}"
+    yield from warning_lines(daemon.get("warnings", ()))
+    yield ""
+    yield from _table([_HEADINGS, *map(_row, scans)]) if scans else ("no open scans",)
+    for scan in scans:
+        trouble = scan.get("failure") or scan.get("shortage")
+        if trouble:
+            yield f"{scan['scan']}: {in_line(trouble)}"
+
+
+def daemon_lines(daemon: Facts) -> Iterator[str]:
+    """Yield what there is to say of a daemon, from status or a heartbeat alike."""
+    up = f"up {in_time(daemon['uptime_s'])}, " if "uptime_s" in daemon else ""
+    yield f"{up}{_count(daemon['clients'], 'client')}, {_memory(daemon)}"
+    yield ", ".join(_disk(daemon))
+    if daemon.get("sync_p50_s") is not None:
+        yield (
+            f"commits take {in_time(daemon['sync_p50_s'])}, 1 in 100 over "
+            f"{in_time(daemon['sync_p99_s'])}"
+        )
+
+
+def warning_lines(warnings: Sequence[Facts]) -> Iterator[str]:
+    """Yield a line for each warning in force."""
+    for warning in warnings:
+        scan = f" of scan {warning['scan'][:SHORT_ID_CHARS]}" if warning["scan"] else ""
+        since = at_clock(warning["since_s"])
+        yield f"! {warning['code']}{scan} since {since}: {in_line(warning['text'])}"
+
+
+def pace(scan: Facts) -> str:
+    """Say how quickly a scan goes on."""
+    words = f"{in_rate(scan['rate_per_s'])}, {in_bytes(scan['bytes_per_s'])}/s"
+    if scan["positions_received"] < scan["n_positions"]:
+        words += f", {in_time(scan['left_s'])} left"
+    return words
+
+
+def lag(scan: Facts) -> str:
+    """Say what of a scan has come and is not durable."""
+    if not scan["lag_s"] and not scan["lag_rows"]:
+        return "all durable"
+    return f"not durable: {scan['lag_rows']} positions, {in_time(scan['lag_s'])}"
+
+
+def gaps(scan: Facts) -> str:
+    """Say how many positions were left out so far, by main; empty for none."""
+    return ", ".join(f"{in_line(name)} {count}" for name, count in scan["missing"].items())
+
+
+def _memory(daemon: Facts) -> str:
+    used, budget = daemon["memory_in_use_bytes"], daemon["memory_budget_bytes"]
+    return f"{in_bytes(used)} of {in_bytes(budget)} in open chunks"
+
+
+def _disk(daemon: Facts) -> Iterator[str]:
+    yield f"{in_bytes(daemon['disk_free_bytes'])} free on the disk"
+    if daemon.get("disk_left_s") is not None:
+        per_s = in_bytes(daemon["write_bytes_per_s"])
+        yield f"{in_time(daemon['disk_left_s'])} left at {per_s}/s"
+
+
+_HEADINGS = ("scan", "state", "durable", "", "rate", "left", "not durable", "missing", "file")
+
+
+def _row(scan: Facts) -> tuple[str, ...]:
+    total = scan["n_positions"]
+    if "positions" not in scan:  # it waits on the disk, so nobody knows yet what it holds
+        return (scan["scan"], scan["state"], f"? of {total}", "", "", "", "", "", _file(scan))
+    durable = scan["positions"]
+    share = in_percent(durable, total)
+    known = ("", "", "", "")
+    if "rate_per_s" in scan:
+        late = "" if not scan["lag_s"] else f"{scan['lag_rows']}, {in_time(scan['lag_s'])}"
+        known = (in_rate(scan["rate_per_s"]), in_time(scan["left_s"]), late, gaps(scan))
+    return (scan["scan"], scan["state"], f"{durable} of {total}", share, *known, _file(scan))
+
+
+def _file(scan: Facts) -> str:
+    return in_line(scan["file"])
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield lines with aligned columns; those that nobody fills are left out."""
+    columns = [c for c in range(len(rows[0])) if any(row[c] for row in rows[1:])]
+    widths = {c: max(len(row[c]) for row in rows) for c in columns}
+    for row in rows:
+        yield "  ".join(row[c].ljust(widths[c]) for c in columns).rstrip()
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
