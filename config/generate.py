@@ -11,6 +11,7 @@ from pathlib import Path
 
 from usidstreamd.config import reference
 from usidstreamd.logs import events
+from usidstreamd.metrics import names
 
 HERE = Path(__file__).resolve().parent
 OPERATING = HERE.parent / "docs" / "operating.md"
@@ -23,6 +24,7 @@ def main() -> None:
     text = OPERATING.read_text(encoding="utf-8")
     text = _with_table(text, "options", reference.markdown_table())
     text = _with_table(text, "events", events.markdown_table())
+    text = _with_table(text, "metrics", names.markdown_table())
     OPERATING.write_text(text, encoding="utf-8")
 
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import sys
 
-_EXTRA_PACKAGES = ("typer", "rich", "h5py", "pydantic", "platformdirs", "filelock", "structlog")
+_EXTRA_PACKAGES = (
+    "typer",
+    "rich",
+    "h5py",
+    "pydantic",
+    "platformdirs",
+    "filelock",
+    "structlog",
+    "prometheus_client",
+)
 
 
 def main() -> None:

@@ -7,8 +7,9 @@ in the socket thread. It knows which messages are to be sent, never how: every c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from . import codecs, storage
 from .assembly import Assembly, BufferPool, make_grid
 from .conditions import Warnings
 from .logs import get_logger
-from .pipeline import MainParts, Measures, Restored, ScanPipeline, as_failure
+from .pipeline import Flow, MainParts, Measures, Restored, ScanPipeline, as_failure
 from .rates import Durations
 from .session import Session, SessionLimits, State, events
 from .standing import RECOVERING, ScanStanding
@@ -63,6 +64,8 @@ class Shop:
         What needs an operator.
     commit_times
         How long commits took.
+    note_sync
+        Told of each sync of a running scan, from any thread.
     """
 
     data_dir: Path
@@ -75,6 +78,7 @@ class Shop:
     post: Callable[[tuple[Scan, Any]], None]
     warnings: Warnings
     commit_times: Durations
+    note_sync: storage.SyncObserver
 
 
 class Scan:
@@ -106,7 +110,7 @@ class Scan:
         self.session = Session(scan_id, layout, shop.limits, last_contact_s)
         self._shop = shop
         self._layout = layout
-        with bound_contextvars(scan=scan_id):
+        with self._context():
             name = f"storage-{scan_id[:8]}"
             self._store = storage.StorageThread(self._post, shop.finished, name)
         self._journal: storage.JournalThread | None = None
@@ -244,6 +248,16 @@ class Scan:
         """Tell how far it has come, None before its file is open."""
         return None if self.opening is None or self._pipeline is None else self._pipeline.measure()
 
+    def flow(self) -> Flow:
+        """Tell what has come through, from any thread."""
+        return Flow() if self._pipeline is None else self._pipeline.flow()
+
+    @property
+    def recovered(self) -> str:
+        """What had to be done to its file when it was opened; empty before, and for a new one."""
+        is_resumed = self._ready is not None and self._ready.resumed
+        return self._ready.recovered if is_resumed and self._ready is not None else ""
+
     def tap(self, on_placed: Callable[[storage.JournalBlock, bool], None] | None) -> bool:
         """Let every block be seen once it is placed; return False if there are none yet."""
         if self._pipeline is not None:
@@ -314,6 +328,12 @@ class Scan:
 
     # -- what came of it
 
+    @contextmanager
+    def _context(self) -> Iterator[None]:
+        """Let threads that are started here know what they work for, and who counts."""
+        with bound_contextvars(scan=self.scan_id), storage.syncs_told_to(self._shop.note_sync):
+            yield
+
     def _post(self, outcome: Any) -> None:
         self._shop.post((self, outcome))
 
@@ -352,7 +372,7 @@ class Scan:
             for index, main in enumerate(self._layout.mains)
         }
         name = f"journal-{self.scan_id[:8]}"
-        with bound_contextvars(scan=self.scan_id):
+        with self._context():
             self._journal = storage.JournalThread(ready.journal, self._post, name)
         self._pipeline = ScanPipeline(
             self._layout,

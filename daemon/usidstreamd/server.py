@@ -31,6 +31,7 @@ from .config import Config
 from .disk import Disk
 from .logs import get_logger, set_level
 from .mailbox import Mailbox
+from .metrics import Books, Metrics, Sources
 from .pipeline import read_attrs, read_reason
 from .rates import Durations
 from .refusals import Refusals
@@ -115,6 +116,9 @@ class Server:
         self.refusals = Refusals()
         self._clients = Clients()
         self._scans: dict[str, Scan] = {}
+        self._books = Books()
+        self._metrics = Metrics()
+        self._turned_s = time.monotonic()
         self._retired: list[Scan] = []
         self._waiting = WaitingScans(config.resume_timeout_s)
         self._must_stop = False
@@ -136,8 +140,10 @@ class Server:
             post=self._mailbox.post,
             warnings=self.warnings,
             commit_times=Durations(),
+            note_sync=self._metrics.note_sync,
         )
         self._telemetry = self._make_telemetry()
+        self._publish_metrics()
         self._find_waiting_scans(time.monotonic())
 
     # -- the loop
@@ -155,7 +161,8 @@ class Server:
                 version=__version__,
                 endpoint=self.endpoint,
                 data_dir=str(self.config.data_dir),
-                waiting_scans=len(self._waiting.describe()),
+                ports=self._ports(),
+                waiting_scans=self._waiting.count_states().total(),
             )
             while not self._is_done():
                 poller.poll(self._tick_ms())
@@ -181,7 +188,7 @@ class Server:
 
     def _turn(self) -> None:
         self._take_up(self._reloads.take(self.config))
-        now = time.monotonic()
+        now = self._turned_s = time.monotonic()
         self._watch_space(now)
         self._watch_gate(now)
         self._receive()
@@ -213,6 +220,20 @@ class Server:
         return Telemetry(
             self.config.telemetry, self.config.bind, self.endpoint, daemon, self._gate.socket
         )
+
+    def _publish_metrics(self) -> None:
+        sources = Sources(
+            books=self._books,
+            count_clients=lambda: len(self._clients),
+            count_waiting=self._waiting.count_states,
+            turned_s=lambda: self._turned_s,
+            refusals=self.refusals.counts,
+            warnings=self.warnings,
+            pool=self._shop.pool,
+            disk=self._disk,
+        )
+        config = self.config
+        self._metrics.listen(sources, config.metrics, config.bind, config.metrics_token_file)
 
     def _take_up(self, config: Config | None) -> None:
         if config is None:
@@ -270,6 +291,7 @@ class Server:
         # A codec thread may wait for a file that hangs; else it ends with what it is at.
         self._encoders.shutdown(wait=not hanging, cancel_futures=True)
         self._telemetry.close()
+        self._metrics.close()
         self._socket.close(linger=LINGER_MS)
         self._gate.close()
         if not hanging:  # they may post when they hang no more
@@ -320,6 +342,7 @@ class Server:
             return
         del self._scans[scan.scan_id]
         self._telemetry.let_go(scan)
+        self._books.let_go(scan)
         self.warnings.forget_scan(scan.scan_id)
         scan.close()
         self._retired = [old for old in self._retired if not old.join(0.0)] + [scan]
@@ -351,6 +374,7 @@ class Server:
         self, scan_id: str, layout: ScanLayout, last_contact_s: float | None = None
     ) -> Scan:
         scan = self._scans[scan_id] = Scan(scan_id, layout, self._shop, last_contact_s)
+        self._books.add(scan)
         self.warnings.end("scan_failed", scan_id)
         self._telemetry.forget_end(scan_id)
         scan.note_shortage("disk", self._disk.shortage)  # nobody takes part yet who had to be told
@@ -433,6 +457,7 @@ class Server:
         return {
             "data": int(self.endpoint.rpartition(":")[2]),
             "telemetry": self._telemetry.port,
+            "metrics": self._metrics.port,
         }
 
     def _on_open(self, peer: bytes, message: wire.Open, now: float) -> None:

@@ -111,8 +111,8 @@ class WaitingScans:
         )
 
     def count_states(self) -> Counter[str]:
-        """Return how many scans there are in each state."""
-        return Counter(self._state(scan) for scan in self._scans.values())
+        """Return how many scans there are in each state, from any thread."""
+        return Counter(self._state(scan) for scan in list(self._scans.values()))
 
     def describe(self) -> list[dict[str, Any]]:
         """Tell each scan's standing as plain values, for status."""

@@ -59,6 +59,8 @@ def test_every_option_can_be_a_variable() -> None:
         peer_silence_s=31.0,
         resume_timeout_s=259201.0,
         shutdown_timeout_s=61.0,
+        metrics=9191,
+        metrics_token_file=Path("/somewhere/token"),
         log_level="debug",
         log_format="console",
     )

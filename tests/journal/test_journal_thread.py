@@ -108,15 +108,15 @@ def test_bytes_of_chunks_are_synced_before_their_addresses_and_all_before_the_an
 def test_commits_that_wait_are_synced_together(stage, monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
     syncs = []
-    sync_data = scan_journal.sync_data
+    sync = scan_journal.sync
 
-    def slow(fd):
+    def slow(fd, synced):
         syncs.append(fd)
         begun.set()
         assert go_on.wait(30)
-        sync_data(fd)
+        sync(fd, synced)
 
-    monkeypatch.setattr(scan_journal, "sync_data", slow)
+    monkeypatch.setattr(scan_journal, "sync", slow)
     stage.thread.submit(JournalCommit(chunks=[CHUNK], token=0))
     assert begun.wait(30)
     for token in range(1, 6):
@@ -156,11 +156,11 @@ def test_a_clean_end_is_recorded_and_ends_the_thread(tmp_path, is_done):
 
 
 def test_after_a_failed_sync_of_the_file_nothing_is_durable_any_more(stage, monkeypatch):
-    def fail(_fd):
+    def fail(_fd, _synced):
         raise OSError(errno.EIO, "dead disk")
 
     with monkeypatch.context() as patch:
-        patch.setattr(scan_journal, "sync_data", fail)
+        patch.setattr(scan_journal, "sync", fail)
         told = stage.ask(JournalCommit(chunks=[CHUNK], token=1))
     assert isinstance(told, StorageFailed)
     assert told.error.code == "storage_failed"

@@ -280,7 +280,7 @@ def test_after_a_failed_sync_the_descriptor_is_never_trusted_again(tmp_path, mon
         raise OSError(errno.EIO, "dead")
 
     with monkeypatch.context() as patch:
-        patch.setattr("usidstreamd.storage.records.sync_data", fail)
+        patch.setattr("usidstreamd.storage.syncs.sync_data", fail)
         with pytest.raises(SyncError):
             ledger.sync()
     with pytest.raises(SyncError):

@@ -159,6 +159,7 @@ class Bench:
             journal=self.journal,
             resumed=True,
             recoveries=0,
+            recovered="nothing to do",
             token=None,
         )
         self.pipeline.restore(ready)

@@ -81,6 +81,21 @@ class Config(BaseModel):
         '"auto" is the one after that of bind, 0 any free one, "off" none. If it is taken, any '
         "free one is, with a warning; clients are told which.",
     )
+    metrics: int | str = Field(
+        default="auto",
+        json_schema_extra=PORT_SCHEMA,
+        description="The port where Prometheus reads metrics, at http://127.0.0.1:PORT/metrics. "
+        '"auto" is the second after that of bind, 0 any free one, "off" none. If it is taken, any '
+        "free one is, with a warning; status tells which.",
+    )
+    metrics_token_file: Path | None = Field(
+        default_factory=_none,
+        strict=False,
+        examples=["/etc/usidstream/metrics.token"],
+        description="A file with a secret of 16 characters or more that whoever reads metrics must "
+        "show (Authorization: Bearer ...). With it they are told on the host of bind, else to this "
+        "machine only. Default: none.",
+    )
     allow_insecure: bool = Field(
         default=False,
         description="Listening beyond this machine without keys is refused unless this is true: "
@@ -218,7 +233,7 @@ class Config(BaseModel):
             raise ValueError("must name a directory, such as /data/usidstream")
         return value.expanduser()
 
-    @field_validator("server_key_file", "client_keys_dir", mode="after")
+    @field_validator("server_key_file", "client_keys_dir", "metrics_token_file", mode="after")
     @classmethod
     def _is_where(cls, value: Path | None) -> Path | None:
         if value == Path():
@@ -233,7 +248,7 @@ class Config(BaseModel):
             raise ValueError("must look like tcp://127.0.0.1:5755 (port 0 takes any free one)")
         return value
 
-    @field_validator("telemetry", mode="before")
+    @field_validator("telemetry", "metrics", mode="before")
     @classmethod
     def _is_port(cls, value: Any) -> Any:
         if value in ("auto", "off") or (type(value) is int and 0 <= value <= MAX_PORT):

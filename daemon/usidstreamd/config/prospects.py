@@ -15,7 +15,7 @@ from pathlib import Path
 
 from usidstream.errors import UsidstreamError
 
-from ..security import open_gate
+from ..security import open_gate, read_token
 from .model import Config
 
 MIB = 1 << 20
@@ -43,7 +43,8 @@ def foresee(config: Config) -> Prospects:
     """Look at what a start with these values would meet here."""
     refusal = _why_not_writable(config.data_dir)
     problems = [("data_dir", refusal)] if refusal else []
-    return Prospects((*problems, *_key_problems(config)), tuple(_doubts(config)))
+    problems += [*_key_problems(config), *_token_problems(config)]
+    return Prospects(tuple(problems), tuple(_doubts(config)))
 
 
 def _key_problems(config: Config) -> Iterator[tuple[str, str]]:
@@ -51,6 +52,14 @@ def _key_problems(config: Config) -> Iterator[tuple[str, str]]:
         open_gate(config.server_key_file, config.keys_dir).close()
     except UsidstreamError as error:
         yield "server_key_file", error.message
+
+
+def _token_problems(config: Config) -> Iterator[tuple[str, str]]:
+    try:
+        if config.metrics_token_file is not None:
+            read_token(config.metrics_token_file)
+    except UsidstreamError as error:
+        yield "metrics_token_file", error.message
 
 
 def _why_not_writable(data_dir: Path) -> str:

@@ -87,6 +87,7 @@ EVENTS: Mapping[str, EventSpec] = MappingProxyType(
         "telemetry_untold": EventSpec("warning", "A message of telemetry cannot be sent."),
         "telemetry_failed": EventSpec("error", "Telemetry has ended; scans go on without it."),
         "telemetry_hangs": EventSpec("error", "Telemetry does not end; the stop does not wait."),
+        "scrape_failed": EventSpec("error", "Metrics could not be told this once."),
         "service_manager_deaf": EventSpec("warning", "The service manager cannot be told."),
         # keys
         "open_to_all": EventSpec("warning", "There are no keys: whoever reaches it can write."),

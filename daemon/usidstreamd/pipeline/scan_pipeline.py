@@ -39,6 +39,7 @@ from ..storage import CoverageUpdate, JournalBlock
 from ..storage.ledger_records import Finalise as Decision
 from .attributes import read_attrs
 from .committing import Committing, Overtaken
+from .flow import Flow
 from .positions import CompletePositions
 from .rows import block_as_taken, block_to_place
 from .tiles import EncodeFailed, MainParts, Post, TileWriter
@@ -510,12 +511,28 @@ class ScanPipeline:
 
     def measure(self) -> Measures:
         """Tell how far the scan has come."""
-        mains = [parts.assembly for parts in self.mains.values()]
         return Measures(
             positions=self.count_positions(),
             gaps={name: gap for name, gap in self._complete.gaps.items() if gap},
-            received_bytes=sum(main.covered_elements * main.dtype.itemsize for main in mains),
+            received_bytes=self._held_bytes(),
         )
+
+    def flow(self) -> Flow:
+        """Tell what has come through, from any thread: every number is a plain one."""
+        writer = self._writer
+        return Flow(
+            positions=self._complete.count,
+            held_bytes=self._held_bytes(),
+            written_bytes=writer.written_bytes,
+            encoded_bytes=writer.encoded_bytes,
+            encode_s=writer.encode_s,
+            underway_bytes=writer.nbytes,
+            backlog_bytes=self.backlog_bytes,
+        )
+
+    def _held_bytes(self) -> int:
+        mains = [parts.assembly for parts in self.mains.values()]
+        return sum(main.covered_elements * main.dtype.itemsize for main in mains)
 
     def handle(self, outcome: Any) -> list[events.Event]:
         """Take what another thread had to say; return what the session should know."""

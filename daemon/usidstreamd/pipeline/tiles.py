@@ -9,6 +9,7 @@ such tiles another way, and says so. It knows nothing of rows, acks or when anyt
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -70,6 +71,8 @@ class TileWriter:
         Bytes of the tiles that are on their way.
     written_bytes
         Of all chunks written so far, as they lie in the file.
+    encoded_bytes, encode_s
+        Of all tiles written so far: their size before, and the time of codec threads.
     has_overtaken_written
         Whether `take_written` would tell of tiles that were overtaken.
     """
@@ -94,6 +97,9 @@ class TileWriter:
         self.has_overtaken_written = False
         self.nbytes = 0
         self.written_bytes = 0
+        self.encoded_bytes = 0
+        self.encode_s = 0.0
+        self._encode_times: dict[int, float] = {}
         self._barriers: list[_Barrier] = []
         self._addresses: list[storage.ChunkAddress] = []
         self._written: list[Tile] = []
@@ -151,6 +157,8 @@ class TileWriter:
             self.has_overtaken_written = True
         self._addresses += addresses
         self.written_bytes += sum(address.nbytes for address in addresses)
+        self.encoded_bytes += write.nbytes
+        self.encode_s += self._encode_times.pop(token, 0.0)
         if write.is_complete:
             self._mains[write.main].assembly.release(write.tile)
             self._written.append(write.tile)
@@ -171,17 +179,20 @@ class TileWriter:
             if write.is_complete:
                 self._mains[write.main].assembly.release(write.tile)
         self._writes.clear()
+        self._encode_times.clear()
         self._barriers.clear()
         self.nbytes = 0
 
     def _encode_and_store(self, token: int, write: _Write, data: npt.NDArray[Any]) -> None:
         """Encode a tile's chunks and hand them over. Runs in a codec thread."""
         parts = self._mains[write.main]
+        began_s = time.perf_counter()
         try:
             chunks = [
                 (row, col, parts.codec.encode(chunk, parts.chunks, col))
                 for (row, col), chunk in write.tile.chunks(data)
             ]
+            self._encode_times[token] = time.perf_counter() - began_s
             self._store.submit(
                 storage.WriteTile(
                     main=write.main, chunks=chunks, is_complete=write.is_complete, token=token

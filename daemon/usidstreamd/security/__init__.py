@@ -13,6 +13,7 @@ from ..logs import get_logger
 from .allowlist import AllowList, read_allow_list
 from .gate import Gate
 from .keygen import create_keys
+from .tokens import read_token
 
 __all__ = [
     "AllowList",
@@ -20,6 +21,7 @@ __all__ = [
     "create_keys",
     "open_gate",
     "read_allow_list",
+    "read_token",
 ]
 
 log = get_logger()

@@ -59,6 +59,7 @@ from .scratch import FileScratch
 from .segments import JournalBlock
 from .space import SpaceWatch, free_bytes
 from .structure import ancillary_nbytes, refuse_reserved, refuse_reserved_in, reserved_names
+from .syncs import SyncObserver, syncs_told_to
 from .thread import StorageThread
 
 __all__ = [
@@ -105,6 +106,7 @@ __all__ = [
     "StorageFailed",
     "StorageThread",
     "SyncError",
+    "SyncObserver",
     "TileWritten",
     "WriteTile",
     "ancillary_nbytes",
@@ -119,4 +121,5 @@ __all__ = [
     "remove_unfinished",
     "reserved_names",
     "safe_name",
+    "syncs_told_to",
 ]

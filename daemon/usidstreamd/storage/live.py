@@ -22,7 +22,6 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from usidstream.disk import sync_data
 from usidstream.layout import ScanLayout
 
 from ..h5usid import write_simple_attrs
@@ -43,6 +42,7 @@ from .finished import FinishedResult
 from .record import CREATING_NAME, MainPlan
 from .space import CHUNKS_KEEP_FREE_BYTES, COMMITS_KEEP_FREE_BYTES, require_room
 from .superblock import require_closed
+from .syncs import sync
 from .template import TEMPLATE_NAME, save_template
 
 LIBVER = ("v110", "v110")  # superblock 3 for SWMR, and readable from HDF5 1.10 on
@@ -213,7 +213,7 @@ class LiveFile:
 
     def _sync(self) -> None:
         try:
-            sync_data(self._sync_fd)
+            sync(self._sync_fd, "hdf5")
         except OSError as error:
             raise sync_error(self.path, error) from error
 

@@ -126,6 +126,8 @@ class Ready:
         Whether this answers `Resume`.
     recoveries
         How often the file was repaired or made anew.
+    recovered
+        What was done of that now: ``nothing to do``, ``in place`` or ``rebuilt``.
     """
 
     record: OpenRecord
@@ -136,6 +138,7 @@ class Ready:
     journal: ScanJournal
     resumed: bool
     recoveries: int
+    recovered: str
     token: Any
 
 

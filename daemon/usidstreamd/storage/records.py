@@ -12,10 +12,11 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from usidstream.disk import sync_data, write_all
+from usidstream.disk import write_all
 from usidstream.framing import HEADER, Buffer, FramingError, Parts, read_records, record_header
 
 from .errors import StorageError, storage_error, sync_error
+from .syncs import sync
 
 READ_BUFFER_BYTES = 1 << 20
 
@@ -114,7 +115,7 @@ class RecordFile:
         """
         self._require_sound()
         try:
-            sync_data(self._fd)
+            sync(self._fd, "journal")
         except OSError as error:
             self._failure = sync_error(self.path, error)
             raise self._failure from error

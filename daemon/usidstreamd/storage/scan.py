@@ -57,7 +57,11 @@ class OpenScan:
     record : OpenRecord
     journal : ScanJournal
         For another thread's use; whoever takes it closes it after the file.
+    recovered : str
+        What `resume` had to do, as a `RecoveryReport` says it.
     """
+
+    recovered = NOTHING_TO_DO
 
     def __init__(
         self, record: OpenRecord, live: LiveFile, journal: ScanJournal, lock: ExitStack
@@ -134,14 +138,17 @@ class OpenScan:
         with ExitStack() as undo:
             lock = undo.enter_context(ExitStack())
             lock.enter_context(journal_lock(record.journal))
-            _tell(reconcile(record.journal, progress=progress))
+            report = reconcile(record.journal, progress=progress)
+            _tell(report)
             journal = ScanJournal(
                 record.journal, record.path, CHUNKS_KEEP_FREE_BYTES, segment_bytes
             )
             undo.callback(journal.close, is_clean=False)
             live = LiveFile.resume(record.path, record.layout, record.scan_id)
             undo.pop_all()
-        return cls(record, live, journal, lock)
+        scan = cls(record, live, journal, lock)
+        scan.recovered = report.how
+        return scan
 
     def coverage(self) -> dict[str, Coverage]:
         """Return what chunks hold of each main, as the ledger said when the scan was opened."""

@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from usidstream.disk import sync_data
-
 from .chunktable import ChunkAddress
 from .errors import StorageError, storage_error, sync_error
 from .ledger import LEDGER_NAME, Ledger
@@ -31,6 +29,7 @@ from .ledger_records import (
 from .record import mark_suspect, note_contact
 from .segments import SEGMENT_TARGET_BYTES, JournalBlock, RowJournal
 from .space import RECORDS_KEEP_FREE_BYTES, require_room
+from .syncs import sync
 
 
 class ScanJournal:
@@ -186,7 +185,7 @@ class ScanJournal:
 
     def _sync_file(self) -> None:
         try:
-            sync_data(self._file_fd)
+            sync(self._file_fd, "hdf5")
         except OSError as error:
             # What a cache still shows of the file may not be on the disk: it is to be rebuilt.
             mark_suspect(self._directory, f"a sync failed: {error}")

@@ -245,6 +245,7 @@ class StorageThread:
             journal=scan.journal,
             resumed=isinstance(command, Resume),
             recoveries=state.recoveries,
+            recovered=scan.recovered,
             token=command.token,
         )
 

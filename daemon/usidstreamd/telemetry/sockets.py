@@ -13,9 +13,7 @@ from usidstream import wire
 from usidstream.errors import UsidstreamError
 
 from ..conditions import Warnings
-from ..logs import get_logger
-
-log = get_logger()
+from ..ports import note_taken
 
 MAX_QUEUED_MESSAGES_PER_VIEWER_COUNT = 128
 """What waits for a viewer that does not read; ZeroMQ holds one copy for all viewers."""
@@ -23,30 +21,11 @@ MAX_REQUEST_BYTES = 1024
 PROBE_INTERVAL_MS = 5_000
 PROBE_TIMEOUT_MS = 15_000
 """A viewer whose machine is gone is noticed after this, so that nothing is computed for it."""
-MAX_PORT = 65535
 REBIND_TIMEOUT_S = 5.0
 REBIND_INTERVAL_S = 0.02
 
 SocketMaker: TypeAlias = Callable[[int], "zmq.Socket[bytes]"]
 """Makes a socket of a kind that listens: behind the daemon's gate, if it has one."""
-
-
-def wanted_port(option: int | str, data_bind: str) -> int | None:
-    """Return the port that a service is to listen on: 0 for any, None for none.
-
-    Parameters
-    ----------
-    option
-        A port, ``"auto"`` for the one after that of the data, or ``"off"``.
-    data_bind
-        Where data comes in, as the operator said; with port 0 any other port will do as well.
-    """
-    if option == "off":
-        return None
-    if option != "auto":
-        return int(option)
-    data_port = int(data_bind.rpartition(":")[2])
-    return data_port + 1 if 0 < data_port < MAX_PORT else 0
 
 
 def make_socket(make: SocketMaker) -> zmq.Socket[bytes]:
@@ -87,9 +66,7 @@ def bind(socket: zmq.Socket[bytes], host: str, port: int, warnings: Warnings) ->
             ) from error
         socket.bind(f"{host}:0")
         found = _port_of(socket)
-        text = f"telemetry: port {port} is taken, it is on port {found} instead"
-        warnings.begin("port_taken", text)
-        log.warning("port_taken", service="telemetry", wanted=port, port=found)
+        note_taken("telemetry", port, found, warnings)
         return found
     return _port_of(socket)
 

@@ -16,6 +16,7 @@ from typing import Any
 from usidstream import wire
 
 from ..conditions import Condition, Warnings
+from ..ports import wanted_port
 from ..rates import Durations, Rate
 from ..scan import Scan
 from ..session import State
@@ -25,6 +26,7 @@ from .standing import Standing, closed, opened
 from .tap import Tap
 
 CLOSE_TIMEOUT_S = 5.0
+PORT_OFFSET = 1
 MAX_REMEMBERED_ENDS_COUNT = 16
 DISK_RATE_WINDOW_S = 60.0
 LOOK_INTERVAL_S = 1.0
@@ -101,7 +103,7 @@ class Telemetry:
         self._taps: dict[str, Tap] = {}
         self._publisher: Publisher | None = None
         self.port: int | None = None
-        wanted = sockets.wanted_port(option, bind)
+        wanted = wanted_port(option, bind, PORT_OFFSET)
         if wanted is not None:
             self._listen(endpoint.rpartition(":")[0], wanted, make)
 
