@@ -111,18 +111,3 @@ def test_a_message_that_cannot_be_encoded_is_named_in_the_log(
     assert isinstance(message, wire.LayoutTold)
     assert message.file == "after it"
     assert "telemetry_untold" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("option", "bind", "port"),
-    [
-        ("auto", "tcp://127.0.0.1:5755", 5756),
-        ("auto", "tcp://127.0.0.1:0", 0),
-        ("auto", "tcp://127.0.0.1:65535", 0),
-        ("off", "tcp://127.0.0.1:5755", None),
-        (7000, "tcp://127.0.0.1:5755", 7000),
-        (0, "tcp://127.0.0.1:5755", 0),
-    ],
-)
-def test_the_port_that_is_wanted(option: int | str, bind: str, port: int | None) -> None:
-    assert sockets.wanted_port(option, bind) == port
