@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from usidstream import __version__
+from usidstream.errors import ERRORS
 
 from ..assembly import BufferPool
 from ..conditions import CONDITIONS, Warnings
@@ -102,7 +103,7 @@ class DaemonCollector(Collector):
         yield _family("uptime_seconds", [((), now - self._started_s)])
         yield _family("loop_idle_seconds", [((), max(0.0, now - sources.turned_s()))])
         yield _family("clients", [((), sources.count_clients())])
-        yield _family("errors_total", _by((), dict(sources.refusals)))
+        yield _family("errors_total", _by(tuple(ERRORS), dict(sources.refusals)))
         yield _family("warnings", _by(tuple(CONDITIONS), warnings))
 
     def _machine(self) -> Iterator[Metric]:
