@@ -101,6 +101,7 @@ def test_readers_that_say_nothing_are_few_and_let_go(
     endpoint = Endpoint(registry, "127.0.0.1", 0, None)
     silent = [socket.create_connection(("127.0.0.1", endpoint.port)) for _ in range(50)]
     try:
+        wait_for(lambda: request_threads() == MAX_REQUESTS_COUNT, "no thread to be free")
         wait_for(lambda: request_threads() == 0, "those that say nothing to be let go")
         assert scrape(endpoint.port).value("things_total") == 3
     finally:
