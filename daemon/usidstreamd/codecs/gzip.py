@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .chunk import Bytes, ChunkShape, Elements, buffers, check_length, plain_bytes
 from .deflate import DEFLATE_LEVEL, DeflateBackend
@@ -71,10 +72,9 @@ class Gzip:
 
     def encode(self, chunk: Elements, chunk_shape: ChunkShape, col: int = 0) -> bytes:
         """See `Codec.encode`."""
-        plain = plain_bytes(chunk, chunk_shape)
         if not self._shuffle:
-            return self._backend.zlib_stream(plain.data)
-        planes = shuffle_planes(plain, self._dtype.itemsize)
+            return self._backend.zlib_stream(plain_bytes(chunk, chunk_shape).data)
+        planes = shuffle_planes(chunk, chunk_shape)
         if self._backend.raw_blocks is None:
             return self._backend.zlib_stream(planes.reshape(-1).data)
         stream: list[bytes | memoryview] = [_ZLIB_HEADER]
@@ -111,26 +111,42 @@ class Gzip:
         return len(self._backend.zlib_stream(sample.data)) > STORED_ABOVE * len(sample)
 
 
-def shuffle_planes(plain: Bytes, itemsize: int) -> Bytes:
+def shuffle_planes(chunk: Elements, chunk_shape: ChunkShape) -> Bytes:
     """Return HDF5's byte shuffle: uint8 (itemsize, n), plane k holding byte k of each element.
 
     The result is a buffer of this thread, good until the next call.
+
+    Parameters
+    ----------
+    chunk, chunk_shape
+        As for `Codec.encode`.
     """
-    planes = buffers.get("planes", plain.nbytes).reshape(itemsize, -1)
+    itemsize = chunk.dtype.itemsize
+    planes = buffers.get("planes", chunk_shape[0] * chunk_shape[1] * itemsize)
+    planes = planes.reshape(itemsize, -1)
     word = next((nbytes for nbytes in (4, 2) if itemsize % nbytes == 0), 1)
     if word == 1:
-        np.copyto(planes, plain.reshape(-1, itemsize).T)
+        np.copyto(planes, plain_bytes(chunk, chunk_shape).reshape(-1, itemsize).T)
         return planes
     # Shifting words and casting them to bytes is vectorised; picking bytes apart is not.
-    words = plain.view(f"<u{word}").reshape(-1, itemsize // word)
-    shifted = buffers.get("words", len(words) * word).view(words.dtype)
+    words = _words(chunk, chunk_shape, word)
+    shifted = buffers.get("words", planes.nbytes // itemsize * word).view(words.dtype)
     for k in range(itemsize // word):
-        np.copyto(shifted, words[:, k])
+        np.copyto(shifted.reshape(words.shape[:-1]), words[..., k])
         for j in range(word):
             np.copyto(planes[k * word + j], shifted, casting="unsafe")
             if j + 1 < word:
                 np.right_shift(shifted, 8, out=shifted)
     return planes
+
+
+def _words(chunk: Elements, chunk_shape: ChunkShape, word: int) -> npt.NDArray[Any]:
+    """Return a whole chunk's elements as unsigned words, (..., words of an element), in C order."""
+    n_words = chunk.dtype.itemsize // word
+    if chunk.shape == chunk_shape and chunk.strides[1] == chunk.dtype.itemsize:
+        # Lines of a wider band: they are picked up as they stand, not copied together first.
+        return chunk.view(f"<u{word}").reshape(*chunk_shape, n_words)
+    return plain_bytes(chunk, chunk_shape).view(f"<u{word}").reshape(-1, n_words)
 
 
 def _stored_blocks(plane: Bytes) -> list[bytes | memoryview]:
