@@ -21,8 +21,8 @@ def main_of(n_spectroscopic: int, dtype: str, **layout: object) -> MainLayout:
 @pytest.mark.parametrize(
     ("n_positions", "main", "pixel_time_s", "chunks", "tile"),
     [
-        pytest.param(65536, main_of(256, "float32"), None, (1024, 64), (1024, 256), id="spectra"),
-        pytest.param(512, main_of(65536, "uint16"), None, (8, 16384), (8, 65536), id="stem"),
+        pytest.param(65536, main_of(256, "float32"), None, (2048, 32), (2048, 256), id="spectra"),
+        pytest.param(512, main_of(65536, "uint16"), None, (16, 8192), (16, 65536), id="stem"),
         pytest.param(65536, main_of(1, "float32"), None, (4096, 1), (4096, 1), id="afm"),
         pytest.param(
             4096**2, main_of(1, "float32"), None, (262144, 1), (262144, 1), id="afm-4096x4096"
@@ -31,13 +31,13 @@ def main_of(n_spectroscopic: int, dtype: str, **layout: object) -> MainLayout:
             262144,
             main_of(512, "uint16", order="columns"),
             None,
-            (65536, 8),
+            (32768, 8),
             (262144, 8),
             id="timeseries",
         ),
-        pytest.param(16384, main_of(2048, "float64"), 1.0, (10, 512), (10, 2048), id="slow-scan"),
+        pytest.param(16384, main_of(2048, "float64"), 1.0, (10, 256), (10, 2048), id="slow-scan"),
         pytest.param(4096, main_of(64, "float64"), 1.0, (32, 64), (32, 64), id="slow-16-KiB-floor"),
-        pytest.param(65536, main_of(256, "float32"), 0.1, (100, 64), (100, 256), id="10-s-fill"),
+        pytest.param(65536, main_of(256, "float32"), 0.1, (100, 43), (100, 256), id="10-s-fill"),
         pytest.param(
             100, main_of(64 * MIB, "uint8"), None, (1, MIB), (1, 8 * MIB), id="8-MiB-band"
         ),

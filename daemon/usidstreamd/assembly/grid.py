@@ -21,7 +21,7 @@ from usidstream.layout import MainLayout
 
 Order = Literal["rows", "columns"]
 
-BAND_TARGET_BYTES = 1 << 20
+BAND_TARGET_BYTES = 2 << 20
 """A band of chunks across the main, unless a rule below asks for less or more."""
 MAX_CHUNK_BYTES = 1 << 20
 """Lines that are longer than a band are cut in chunks of at most this."""
@@ -31,9 +31,9 @@ MIN_CHUNK_BYTES = 16 << 10
 """Below this a chunk costs more in bookkeeping than in bytes."""
 MAX_FILL_S = 10.0
 """A slow scan's chunk is full, and so visible in the file, after at most this."""
-LINE_SPLITS = 4
-"""Chunks side by side in a band: a map reads a quarter of the file, a spectrum four chunks. Eight
-would read a map twice as fast, but cost an eighth of the throughput: each chunk has its price."""
+LINE_SPLITS = 8
+"""Chunks side by side in a band: a map reads an eighth of the file, a spectrum eight chunks. Each
+chunk has its price: the band is so large that eight of them are as large as a reader likes."""
 MIN_BAND_LINES = 8
 """Long lines make a band of as many, where it is no more than `MAX_BAND_BYTES`: a chunk of one or
 two lines compresses worse, and there are many of them."""
@@ -177,14 +177,17 @@ def choose_chunks(
         return min(main.chunks[0], shape[0]), min(main.chunks[1], shape[1])
     n_lines, n_cells = shape[::-1] if main.order == "columns" else shape
     line_time_s = n_positions * pixel_time_s / n_lines if pixel_time_s else 0.0
-    lines = _band_lines(n_lines, n_cells * main.np_dtype.itemsize, line_time_s)
+    lines = _band_lines(n_lines, n_cells, main.np_dtype.itemsize, line_time_s)
     cells = _chunk_cells(lines, n_cells, main.np_dtype.itemsize)
     return (cells, lines) if main.order == "columns" else (lines, cells)
 
 
-def _band_lines(n_lines: int, line_nbytes: int, line_time_s: float) -> int:
+def _band_lines(n_lines: int, n_cells: int, itemsize: int, line_time_s: float) -> int:
     """Return the lines of a band, at least one."""
-    lines = 1 << (max(1, BAND_TARGET_BYTES // line_nbytes).bit_length() - 1)
+    line_nbytes = n_cells * itemsize
+    # A narrow line is not split: its band is one chunk, and no larger than one.
+    target = min(BAND_TARGET_BYTES, MAX_CHUNK_BYTES * max(1, n_cells // MIN_SPLIT_CELLS))
+    lines = 1 << (max(1, target // line_nbytes).bit_length() - 1)
     lines = max(lines, min(MIN_BAND_LINES, MAX_BAND_BYTES // line_nbytes))
     lines = min(lines, -(-n_lines // MIN_BANDS))
     if line_time_s > 0:
