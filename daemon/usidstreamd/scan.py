@@ -58,6 +58,8 @@ class Shop:
         Time between checkpoints, when readers are shown what has come.
     segment_bytes
         About the size of a row segment.
+    underway_bytes
+        What each scan may have on its way into its file.
     post
         Takes ``(scan, outcome)`` from any thread; they come back to `Scan.on_outcome`.
     warnings
@@ -75,6 +77,7 @@ class Shop:
     limits: SessionLimits
     flush_interval_s: float
     segment_bytes: int
+    underway_bytes: int
     post: Callable[[tuple[Scan, Any]], None]
     warnings: Warnings
     commit_times: Durations
@@ -383,6 +386,7 @@ class Scan:
             post=self._post,
             flush_interval_s=self._shop.flush_interval_s,
             segment_bytes=self._shop.segment_bytes,
+            underway_bytes=self._shop.underway_bytes,
         )
         if not ready.resumed:
             return [self._store_ready()]

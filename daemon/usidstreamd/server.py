@@ -32,7 +32,7 @@ from .disk import Disk
 from .logs import get_logger, set_level
 from .mailbox import Mailbox
 from .metrics import Books, Metrics, Sources
-from .pipeline import read_attrs, read_reason
+from .pipeline import UNDERWAY_BYTES_PER_ENCODER, read_attrs, read_reason
 from .rates import Durations
 from .refusals import Refusals
 from .reload import Reloads
@@ -137,6 +137,7 @@ class Server:
             limits=_session_limits(config),
             flush_interval_s=config.flush_interval_s,
             segment_bytes=config.row_segment_mb * MIB,
+            underway_bytes=UNDERWAY_BYTES_PER_ENCODER * config.codec_threads,
             post=self._mailbox.post,
             warnings=self.warnings,
             commit_times=Durations(),

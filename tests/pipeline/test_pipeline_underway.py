@@ -12,7 +12,7 @@ import pytest
 from usidstream import Dimension, MainLayout, ScanLayout, wire
 from usidstreamd.assembly import Assembly, BufferPool, MemoryScratch, make_grid
 from usidstreamd.codecs import choose
-from usidstreamd.pipeline import MainParts, ScanPipeline, scan_pipeline
+from usidstreamd.pipeline import MainParts, ScanPipeline
 from usidstreamd.session import events
 from usidstreamd.storage import ChunkAddress, TileWritten
 
@@ -40,7 +40,7 @@ class Later:
 class Line:
     """A pipeline whose threads are this test."""
 
-    def __init__(self) -> None:
+    def __init__(self, underway_bytes: int = 1 << 20) -> None:
         main = LAYOUT.mains[0]
         grid = make_grid(main, LAYOUT.n_positions, None)
         assembly = Assembly(
@@ -62,6 +62,7 @@ class Line:
             post=posted,
             flush_interval_s=5.0,
             segment_bytes=1 << 20,
+            underway_bytes=underway_bytes,
         )
 
     def place(self, seq: int, row: int) -> None:
@@ -91,10 +92,8 @@ def line() -> Line:
     return Line()
 
 
-def test_blocks_wait_while_more_than_the_limit_is_on_its_way(
-    line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scan_pipeline, "MAX_UNDERWAY_BYTES", 8)
+def test_blocks_wait_while_more_than_the_limit_is_on_its_way() -> None:
+    line = Line(underway_bytes=8)
     for seq in range(1, 5):
         line.place(seq, row=4 * (seq - 1))
     assert line.settled() == [1, 2], "one more than the limit is on its way"
@@ -106,10 +105,8 @@ def test_blocks_wait_while_more_than_the_limit_is_on_its_way(
     assert line.settled() == [4]
 
 
-def test_a_tile_larger_than_the_limit_passes_when_it_is_alone(
-    line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scan_pipeline, "MAX_UNDERWAY_BYTES", 0)
+def test_a_tile_larger_than_the_limit_passes_when_it_is_alone() -> None:
+    line = Line(underway_bytes=0)
     for seq in (1, 2):
         line.place(seq, row=4 * (seq - 1))
     assert line.settled() == [1]

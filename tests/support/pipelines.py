@@ -90,6 +90,7 @@ class Bench:
             post=self.outcomes.append,
             flush_interval_s=1e9,
             segment_bytes=segment_bytes,
+            underway_bytes=1 << 20,
         )
         self.n_blocks = 0
         if not is_new:

@@ -19,7 +19,7 @@ from . import conform
 from .conform import Array, MainShape
 from .payload import Payload, as_bytes, scattered
 
-TARGET_BLOCK_BYTES = 256 * 1024
+TARGET_BLOCK_BYTES = 1 << 20
 MAX_BLOCK_ROWS = 16384
 MAX_VIEWS_COUNT = 4096
 """Rows of a block whose main has several elements a row: each row keeps a view of its own."""

@@ -8,10 +8,11 @@ Runs in the socket thread and never waits: every outcome comes back through the 
 
 from .attributes import read_attrs, read_reason
 from .flow import Flow
-from .scan_pipeline import Measures, Restored, ScanPipeline, as_failure
+from .scan_pipeline import UNDERWAY_BYTES_PER_ENCODER, Measures, Restored, ScanPipeline, as_failure
 from .tiles import EncodeFailed, MainParts
 
 __all__ = [
+    "UNDERWAY_BYTES_PER_ENCODER",
     "EncodeFailed",
     "Flow",
     "MainParts",

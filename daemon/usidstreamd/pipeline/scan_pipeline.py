@@ -46,9 +46,10 @@ from .tiles import EncodeFailed, MainParts, Post, TileWriter
 
 MAX_SNAPSHOTS_COUNT = 4
 """Incomplete tiles written at the end at once, each a copy."""
-MAX_UNDERWAY_BYTES = 16 << 20
-"""Complete tiles on their way into the file; with more of them nothing is placed, for a longer
-queue makes nothing quicker: what is new waits longer to become durable, and takes memory."""
+UNDERWAY_BYTES_PER_ENCODER = 4 << 20
+"""Complete tiles on their way into the file, for each thread that encodes: one in its hands, one
+that waits. With more of them nothing is placed, for a longer queue makes nothing quicker: what is
+new waits longer to become durable, and takes memory."""
 
 _FINISHED = ("complete", "incomplete")
 
@@ -133,6 +134,8 @@ class ScanPipeline:
         Time between checkpoints.
     segment_bytes
         About the size of a row segment.
+    underway_bytes
+        With more than this on its way into the file nothing is placed.
 
     Attributes
     ----------
@@ -153,6 +156,7 @@ class ScanPipeline:
         post: Post,
         flush_interval_s: float,
         segment_bytes: int,
+        underway_bytes: int,
     ) -> None:
         self.layout = layout
         self.mains = mains
@@ -163,6 +167,7 @@ class ScanPipeline:
         self._encoders = encoders
         self._post = post
         self._flush_interval_s = flush_interval_s
+        self._underway_bytes = underway_bytes
         self._writer = TileWriter(mains, store, encoders, post)
         self._annotations: dict[str, Any] = {}
         self._learnt: dict[str, Any] = {}
@@ -249,7 +254,7 @@ class ScanPipeline:
 
     def _is_busy(self) -> bool:
         """Whether blocks must wait: memory goes to what a commit or the file has not taken yet."""
-        return self._writer.nbytes > MAX_UNDERWAY_BYTES or self._commits.is_behind
+        return self._writer.nbytes > self._underway_bytes or self._commits.is_behind
 
     def _replay_one(self, replay: Iterator[tuple[int, JournalBlock]]) -> bool:
         """Place a journalled block again; return whether to go on."""
