@@ -8,6 +8,7 @@ or waits for one. A message that cannot be read costs its sender an error, never
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -172,8 +173,12 @@ class Server:
             self._close()
 
     def _tick_ms(self) -> int:
-        is_dirty = any(scan.session.is_dirty for scan in self._scans.values())
-        return BUSY_TICK_MS if is_dirty else IDLE_TICK_MS
+        """Return how long to sleep at most: no longer than until a commit is due."""
+        dues = [scan.session.commit_due_s for scan in self._scans.values()]
+        due_s = min((due for due in dues if due is not None), default=None)
+        if due_s is None:
+            return IDLE_TICK_MS
+        return min(BUSY_TICK_MS, max(0, math.ceil(1000 * (due_s - time.monotonic()))))
 
     def stop(self) -> None:
         """End `run` within `TICK_MS`, from any thread or a signal handler.

@@ -246,7 +246,7 @@ def test_blocks_are_bounded() -> None:
     many = 10**7
     assert Lane([MainShape("A", many, 1, np.dtype("u1"))]).capacity == 16384
     assert Lane([MainShape("A", many, 2, np.dtype("u1"))]).capacity == 4096
-    assert Lane([MainShape("A", many, 256, np.dtype("f4"))]).capacity == 256
+    assert Lane([MainShape("A", many, 256, np.dtype("f4"))]).capacity == 1024
     assert Lane([MainShape("A", many, 10**6, np.dtype("f4"))]).capacity == 1
     lane = Lane([MainShape("A", many, 256, np.dtype("f4"))], max_bytes=2048)
     assert (lane.capacity, lane.nbytes) == (2, 2 * (1024 + 8))

@@ -220,3 +220,33 @@ def test_news_of_what_is_durable_does_not_wait() -> None:
     stage.ping(commit=True)
     stage.commit(positions=1)
     assert len(stage.session.take_acks(start)) == 1
+
+
+def test_a_commit_begins_as_much_earlier_as_the_last_ones_took() -> None:
+    stage = Stage.acquiring(commit_interval_s=1.0)
+    stage.send(1)
+    stage.settle()
+    stage.tick(10.0)
+    stage.send(2, row=1)
+    stage.settle()
+    stage.now = 10.2
+    stage.commit()
+    stage.tick(10.7)
+    assert not stage.commits
+    stage.tick(10.8)
+    assert len(stage.commits) == 1, "what came at 10.0 is durable at 11.0"
+
+
+def test_a_slow_disk_has_half_an_interval_between_commits() -> None:
+    stage = Stage.acquiring(commit_interval_s=1.0)
+    stage.send(1)
+    stage.settle()
+    stage.tick(10.0)
+    stage.send(2, row=1)
+    stage.settle()
+    stage.now = 15.0
+    stage.commit()
+    stage.tick(15.4)
+    assert not stage.commits
+    stage.tick(15.5)
+    assert len(stage.commits) == 1

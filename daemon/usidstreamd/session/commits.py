@@ -14,6 +14,13 @@ from .events import BeginCommit, Committed, PeerId
 from .peers import Peer, Roster
 
 
+PAUSE_PART = 0.5
+"""From one commit's end to the next one's beginning at least this part of the interval goes by: a
+slow disk is not asked all the time."""
+LEAD_DECAY = 0.9
+"""A commit that took long is reckoned with, less and less, by those after it."""
+
+
 class Waiter(NamedTuple):
     """A peer whose request is answered when a commit, with its coverage, is done."""
 
@@ -30,7 +37,8 @@ class Commits:
     roster
         Whose counts a commit carries on.
     commit_interval_s
-        The longest time that something settled waits for its commit.
+        What has settled is durable about so long after; a commit begins as much earlier as it
+        takes.
 
     Attributes
     ----------
@@ -45,7 +53,8 @@ class Commits:
     def __init__(self, roster: Roster, commit_interval_s: float) -> None:
         self._roster = roster
         self.interval_s = commit_interval_s
-        self._last_s = 0.0
+        self._began_s = self._ended_s = 0.0
+        self._lead_s = 0.0
         self._waiting_since_s: float | None = None
         self._running_since_s: float | None = None
         self._marker = 0
@@ -78,11 +87,20 @@ class Commits:
     def start(self, positions: int, now: float) -> None:
         """Begin with what a file holds already; count the interval from here."""
         self.positions = positions
-        self._last_s = now
+        self._began_s = self._ended_s = now
+
+    @property
+    def due_s(self) -> float | None:
+        """When the next commit begins by the clock; None if nothing has settled, or one runs."""
+        if self._is_running or not self.is_dirty:
+            return None
+        in_time_s = self._began_s + self.interval_s - self._lead_s
+        return max(in_time_s, self._ended_s + PAUSE_PART * self.interval_s)
 
     def tick(self, now: float) -> None:
-        """Want a commit if the interval is over and anything has settled."""
-        if self.is_dirty and now - self._last_s >= self.interval_s:
+        """Want a commit if it is due."""
+        due_s = self.due_s
+        if due_s is not None and now >= due_s:
             self.want()
 
     def want(self) -> None:
@@ -109,7 +127,7 @@ class Commits:
         self._wants_coverage = True
         self.want()
 
-    def begin(self) -> BeginCommit | None:
+    def begin(self, now: float) -> BeginCommit | None:
         """Return the commit to begin, if one is wanted and none is under way."""
         if self._is_running or not self._is_wanted:
             return None
@@ -119,6 +137,7 @@ class Commits:
         coverage = self._wants_coverage
         self._running_since_s, self._waiting_since_s = self._waiting_since_s, None
         self._is_running = True
+        self._began_s = now
         self._is_wanted = self._wants_coverage = self.is_dirty = False
         return BeginCommit(marker=self._marker, coverage=coverage)
 
@@ -129,7 +148,8 @@ class Commits:
         self._is_running = False
         self._running_since_s = None
         self.positions = event.positions
-        self._last_s = now
+        self._ended_s = now
+        self._lead_s = max(now - self._began_s, LEAD_DECAY * self._lead_s)
         for _, peer in self._roster:
             peer.durable = peer.committing
         ready = [waiter for waiter in self._waiters.elements() if waiter.marker <= event.marker]

@@ -238,9 +238,9 @@ class Session:
         return self.state in _OVER
 
     @property
-    def is_dirty(self) -> bool:
-        """Whether anything has come that no commit covers yet."""
-        return self._commits.is_dirty
+    def commit_due_s(self) -> float | None:
+        """When a commit is due by the clock; None if there is nothing to commit, or one runs."""
+        return self._commits.due_s
 
     def describe(self) -> dict[str, Any]:
         """Tell the scan's standing as plain values, for status."""
@@ -268,7 +268,7 @@ class Session:
             return []
         if self.state is State.SUSPENDING and not self._roster.unplaced and self._commits.is_dirty:
             self._commits.want()
-        commit = self._commits.begin()
+        commit = self._commits.begin(now)
         return [commit] if commit else []
 
     def _next_step(self) -> Event | None:
