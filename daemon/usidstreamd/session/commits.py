@@ -13,7 +13,6 @@ from typing import NamedTuple
 from .events import BeginCommit, Committed, PeerId
 from .peers import Peer, Roster
 
-
 PAUSE_PART = 0.5
 """From one commit's end to the next one's beginning at least this part of the interval goes by: a
 slow disk is not asked all the time."""
