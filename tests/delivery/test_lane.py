@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from usidstream import BlockError
 from usidstream.delivery import Lane, MainShape, Payload
+from usidstream.delivery.lane import TARGET_BLOCK_BYTES
 
 N = 64
 WIDE = MainShape("Wide", N, 4, np.dtype("<f4"))
@@ -250,3 +251,16 @@ def test_blocks_are_bounded() -> None:
     assert Lane([MainShape("A", many, 10**6, np.dtype("f4"))]).capacity == 1
     lane = Lane([MainShape("A", many, 256, np.dtype("f4"))], max_bytes=2048)
     assert (lane.capacity, lane.nbytes) == (2, 2 * (1024 + 8))
+
+
+def test_a_full_block_of_wide_rows_keeps_its_values_when_the_next_is_filled() -> None:
+    n_cols = TARGET_BLOCK_BYTES // 4
+    lane = Lane([MainShape("Frames", N, n_cols, np.dtype("u1"))])
+    blocks = [
+        block
+        for row in range(8)
+        for block in write(lane, row, {"Frames": np.full(n_cols, row, "u1")})
+    ]
+    tables = [np.frombuffer(block.data, "u1").reshape(-1, n_cols) for block in blocks]
+    assert [table[:, 0].tolist() for table in tables] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert all((table == table[:, :1]).all() for table in tables)

@@ -23,8 +23,11 @@ TARGET_BLOCK_BYTES = 1 << 20
 MAX_BLOCK_ROWS = 16384
 MAX_VIEWS_COUNT = 4096
 """Rows of a block whose main has several elements a row: each row keeps a view of its own."""
-DIRECT_ROW_BYTES = 64 * 1024
-"""A row from this size on is a block of its own: gathering would only copy it twice."""
+DIRECT_ROW_BYTES = TARGET_BLOCK_BYTES // 2
+"""A row from this size on is a block of its own: gathering would save no message."""
+MAX_HANDED_ROWS_COUNT = 64
+"""A full buffer of so few rows is handed on, and replaced by a new one; one of more is copied, which
+costs less than new views of all its rows."""
 MIN_RUN_BYTES = 16 * 1024
 """A run of rows at least this long is sent on its own when the rows jump; a shorter one becomes
 part of a scattered block, since tiny blocks cost more than row numbers."""
@@ -49,7 +52,8 @@ class _Stage:
         self.cells = self.array.reshape(-1).data
         self.plain = _is_plain(self.cells)
         self.narrow = self.plain and main.n_cols == 1
-        self.slots = [] if self.narrow or not self.plain else [row.data for row in self.array]
+        self.slots: list[memoryview] = []
+        self._view_rows()
         self._shape = (main.n_cols,)
         self._accepted = dtype
 
@@ -69,8 +73,17 @@ class _Stage:
         self.array[index] = values
 
     def take(self, used: int) -> Array:
-        """Copy the used rows out, so that the buffer can be filled again at once."""
-        return self.array[:used].copy()
+        """Take the used rows out, so that others can be stored at once."""
+        array = self.array
+        if self.narrow or not used == len(array) <= MAX_HANDED_ROWS_COUNT:
+            return array[:used].copy()
+        self.array = np.empty_like(array)
+        self._view_rows()
+        return array
+
+    def _view_rows(self) -> None:
+        if self.plain and not self.narrow:
+            self.slots[:] = [row.data for row in self.array]
 
 
 def _is_plain(cells: memoryview) -> bool:
