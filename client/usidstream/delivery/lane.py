@@ -26,8 +26,8 @@ MAX_VIEWS_COUNT = 4096
 DIRECT_ROW_BYTES = TARGET_BLOCK_BYTES // 2
 """A row from this size on is a block of its own: gathering would save no message."""
 MAX_HANDED_ROWS_COUNT = 64
-"""A full buffer of so few rows is handed on, and replaced by a new one; one of more is copied, which
-costs less than new views of all its rows."""
+"""A full buffer of so few rows is handed on, and replaced by a new one; one of more is copied,
+which costs less than new views of all its rows."""
 MIN_RUN_BYTES = 16 * 1024
 """A run of rows at least this long is sent on its own when the rows jump; a shorter one becomes
 part of a scattered block, since tiny blocks cost more than row numbers."""
