@@ -85,14 +85,14 @@ class Measured:
 def run_daemon(directory: Path, name: str, config: Mapping[str, Any], **order: Any) -> Measured:
     """Run a scan through a daemon of its own, in ``directory / name``, which must not exist."""
     with serving(directory / name, config) as (daemon, endpoint):
-        return _run_scan(daemon, endpoint, order)
+        return run_scan(daemon, endpoint, order)
 
 
 def run_reference(directory: Path, name: str, reference: str, **order: Any) -> Measured:
     """Run a scan through a reference that writes ``directory / name``.h5."""
     file = directory / f"{name}.h5"
     with working("sink", reference=reference, file=str(file)) as sink:
-        return _run_scan(sink, sink.expect("ready")["endpoint"], order)
+        return run_scan(sink, sink.expect("ready")["endpoint"], order)
 
 
 def run_codec(work: Workload, scale: float, threads: int) -> Run:
@@ -112,7 +112,8 @@ def run_codec(work: Workload, scale: float, threads: int) -> Run:
     )
 
 
-def _run_scan(writer: Worker, endpoint: str, order: Mapping[str, Any]) -> Measured:
+def run_scan(writer: Worker, endpoint: str, order: Mapping[str, Any]) -> Measured:
+    """Run a scan through a process that takes it at an endpoint; ``order`` is `feed.Order`'s."""
     with working("feed", endpoint=endpoint, **order) as feed:
         file = Path(feed.expect("ready")["file"])
         tracker, machine_s = CpuTracker(writer.pid), machine_cpu_s()
