@@ -1,27 +1,30 @@
-"""How many positions are complete in every main."""
+"""Counting positions: complete in every main, and the gaps that were left behind."""
+
+from __future__ import annotations
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from usidstreamd.pipeline.positions import CompletePositions
 
-
-def test_a_position_counts_once_it_is_complete_in_every_main():
-    positions = CompletePositions(4, ["Height", "Phase"])
-    positions.note("Height", slice(0, 3), np.array([True, True, False]))
-    assert positions.count == 0
-    positions.note("Phase", slice(1, 4), np.array([True, False, True]))
-    assert positions.count == 1
-    positions.note("Phase", slice(1, 4), np.array([True, False, True]))
-    assert positions.count == 1
-    positions.note("Height", slice(3, 4), np.array([True]))
-    assert positions.count == 2
+N = 12
+steps = st.lists(
+    st.tuples(st.sampled_from("ab"), st.integers(0, N - 1), st.integers(1, N)), max_size=20
+)
 
 
-def test_more_mains_than_a_byte_counts():
-    names = [f"Channel_{number}" for number in range(300)]
-    positions = CompletePositions(2, names)
-    for name in names[:-1]:
-        positions.note(name, slice(0, 2), np.array([True, True]))
-    assert positions.count == 0
-    positions.note(names[-1], slice(0, 2), np.array([True, False]))
-    assert positions.count == 1
+@given(steps)
+def test_counts_and_gaps_are_those_of_the_states(told: list[tuple[str, int, int]]) -> None:
+    held = {name: np.zeros(N, np.bool_) for name in "ab"}
+    counted = CompletePositions(N, held)
+    for name, start, length in told:
+        window = slice(start, min(N, start + length))
+        states = held[name][window]
+        states[:: 1 + start % 2] = True
+        counted.note(name, window, states.copy())
+        for main, complete in held.items():
+            numbers = np.flatnonzero(complete)
+            end = int(numbers[-1]) + 1 if len(numbers) else 0
+            assert counted.gaps[main] == end - len(numbers)
+        assert counted.count == int((held["a"] & held["b"]).sum())

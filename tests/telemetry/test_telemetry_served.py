@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from support.keys import Keys
 from support.watching import Watcher
 from usidstream import Dimension, MainLayout, ScanLayout, UsidstreamError, connect, live, wire
 
+OPERATING = Path(__file__).resolve().parents[2] / "docs" / "operating.md"
 ROWS, COLS = 600, 16
 DATA = np.random.default_rng(5).normal(size=(ROWS, COLS)).astype(np.float32)
 
@@ -406,3 +409,80 @@ def test_asyncio_sees_the_same(daemon: Daemon) -> None:
 def _scan_once(endpoint: str) -> None:
     with connect(endpoint) as client, client.open_scan(layout()) as scan:
         scan.write_block(0, DATA)
+
+
+def test_a_disk_that_is_short_of_room_is_a_warning(tmp_path: Path) -> None:
+    with (
+        Daemon(tmp_path / "data", disk_reserve_mb=1 << 30) as daemon,
+        Watcher(daemon.endpoint) as watcher,
+    ):
+        beat = watcher.until(live.Heartbeat, lambda event: event.warnings)
+        (warning,) = beat.warnings
+        assert (warning["code"], warning["scan"]) == ("disk_short", "")
+        daemon.config.write_text("disk_reserve_mb = 1\n")
+        daemon.send(signal.SIGHUP)
+        over = watcher.until(live.WarningTold)
+        assert (over.code, over.over, over.since_s) == ("disk_short", True, warning["since_s"])
+        watcher.until(live.Heartbeat, lambda event: not event.warnings)
+
+
+def test_the_shortest_scan_is_told_of_from_its_opening(daemon: Daemon) -> None:
+    with Watcher(daemon.endpoint) as watcher, connect(daemon.endpoint) as client:
+        watcher.until(live.Heartbeat)
+        for _ in range(5):
+            client.open_scan(layout(1, 1)).abort("at once")
+            watcher.until(live.ScanClosed)
+        kinds = [type(e) for e in watcher.seen if isinstance(e, live.ScanOpened | live.ScanClosed)]
+    assert kinds == [live.ScanOpened, live.ScanClosed] * 5
+
+
+def test_that_a_scan_was_opened_long_ago_is_no_news(daemon: Daemon) -> None:
+    with connect(daemon.endpoint) as client, client.open_scan(layout()) as scan:
+        time.sleep(0.3)
+        with Watcher(daemon.endpoint) as watcher:
+            watcher.until(live.Progress)
+            watcher.until(live.Heartbeat)
+            watcher.until(live.Heartbeat)
+            assert watcher.of(live.ScanOpened) == []
+        scan.abort("done")
+
+
+class _UntilClosed(live.Watch):
+    """A watch that ends with the first scan."""
+
+    is_over = False
+
+    def __next__(self) -> live.Event:
+        if self.is_over:
+            raise StopIteration
+        event = super().__next__()
+        self.is_over = isinstance(event, live.ScanClosed)
+        return event
+
+
+def test_the_example_in_the_operators_guide_runs(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = OPERATING.read_text(encoding="utf-8").partition("## Watching")[2]
+    code = text.partition("```python\n")[2].partition("```")[0]
+    assert "tcp://127.0.0.1:5755" in code
+    real = live.watch(daemon.endpoint)
+    real.__class__ = _UntilClosed
+    monkeypatch.setattr(live, "watch", lambda _: real)
+    names: dict[str, Any] = {}
+
+    def scan_when_watched() -> None:
+        wait_for(lambda: real.is_connected, "the example")
+        with connect(daemon.endpoint) as client, client.open_scan(layout()) as scan:
+            wait_for(lambda: names.get("maps"), "the example's map")
+            wait_for(lambda: len(real.topics) > 2, "the example's subscription")
+            time.sleep(0.5)  # the daemon learns of it within its next turns
+            scan.write_block(0, DATA)
+
+    sender = threading.Thread(target=scan_when_watched)
+    sender.start()
+    exec(code, names)  # noqa: S102 - the guide's own words
+    sender.join()
+    assert capsys.readouterr().out.startswith("complete /")
+    (found,) = names["maps"].values()
+    np.testing.assert_allclose(found.values, DATA.mean(axis=1), rtol=1e-4, atol=1e-6)

@@ -6,6 +6,7 @@ facts are looked at a few times a second and posted to the publisher's thread, w
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 from collections import Counter, OrderedDict
@@ -19,13 +20,14 @@ from ..conditions import Condition, Warnings
 from ..ports import wanted_port
 from ..rates import Durations, Rate
 from ..scan import Scan
-from ..session import State
 from . import sockets
 from .publisher import Publisher, Renew, Tell, TellLayout, Unwatch, Watch
 from .standing import Standing, closed, opened
 from .tap import Tap
 
 CLOSE_TIMEOUT_S = 5.0
+TURN_INTERVAL_S = 0.05
+"""However often the loop turns, what is listened to is seen to no oftener."""
 PORT_OFFSET = 1
 MAX_REMEMBERED_ENDS_COUNT = 16
 DISK_RATE_WINDOW_S = 60.0
@@ -92,10 +94,11 @@ class Telemetry:
         self._retired_bytes = 0
         self._write_rate = Rate(DISK_RATE_WINDOW_S, now)
         self._look_due_s = now + LOOK_INTERVAL_S
+        self._turn_due_s = now
         self._heartbeat_due_s = 0.0
         self._progress_due_s: dict[str, float] = {}
         self._progress_told: dict[str, wire.Progress] = {}
-        self._known: dict[str, bool] = {}
+        self._known: set[str] = set()
         self._ends: OrderedDict[str, wire.ScanClosed] = OrderedDict()
         self._warned: dict[tuple[str, str], Condition] = {}
         self._warnings_version = 0
@@ -151,11 +154,12 @@ class Telemetry:
         if now >= self._look_due_s:
             self._look_due_s = now + LOOK_INTERVAL_S
             self._write_rate.see(now, self._written_bytes())
+        if now < self._turn_due_s:
+            return
+        self._turn_due_s = now + TURN_INTERVAL_S
         publisher = self._publisher
         if publisher is None or not publisher.is_heard:
-            if self._taps:
-                self._close_taps()
-            self._note_crowds(frozenset())
+            self._rest()
             return
         self._answer(publisher, now)
         self._tell_warnings(publisher)
@@ -163,6 +167,14 @@ class Telemetry:
             self._tell_scan(publisher, scan, now)
         if now >= self._heartbeat_due_s:
             self._beat(publisher, now)
+
+    def _rest(self) -> None:
+        """Do nothing for nobody."""
+        for scan_id in list(self._taps):
+            self._close_tap(scan_id, self._daemon.scans.get(scan_id))
+        self._note_crowds(frozenset())
+        scans = self._daemon.scans.items()  # that they were opened will be no news to anybody
+        self._known.update(scan_id for scan_id, scan in scans if scan.opening is not None)
 
     def _written_bytes(self) -> int:
         return self._retired_bytes + sum(s.written_bytes for s in self._daemon.scans.values())
@@ -176,14 +188,11 @@ class Telemetry:
     def _answer(self, publisher: Publisher, now: float) -> None:
         """Tell new subscribers what they would have to wait for; each topic once."""
         prefixes: set[str] = set()
-        while True:
-            try:
+        with contextlib.suppress(queue.Empty):
+            while True:
                 prefixes.add(publisher.asked.get_nowait())
-            except queue.Empty:
-                break
-        for prefix in prefixes:
-            if wire.DAEMON_TOPIC.startswith(prefix):
-                self._heartbeat_due_s = now
+        if _is_asked(wire.DAEMON_TOPIC, prefixes):
+            self._heartbeat_due_s = now
         scans = self._daemon.scans
         for scan_id in [s for s in scans if _is_asked(wire.scan_topic(s), prefixes)]:
             self._progress_due_s[scan_id] = now
@@ -241,20 +250,24 @@ class Telemetry:
     # -- scans
 
     def _tell_scan(self, publisher: Publisher, scan: Scan, now: float) -> None:
-        scan_id, session = scan.scan_id, scan.session
-        subscriptions = publisher.subscriptions
-        topic = wire.scan_topic(scan_id)
-        is_open = session.state is not State.OPENING
-        if is_open and not self._known.get(scan_id, False):
-            if subscriptions.wants(topic):
-                publisher.post(Tell(topic, opened(scan, session.layout, resumed=scan.is_resumed)))
-            if subscriptions.wants(wire.layout_topic(scan_id)):
-                self._tell_layout(publisher, scan)
-        self._known[scan_id] = is_open
+        self._tell_opening(publisher, scan)
         self._tap(publisher, scan)
-        if now >= self._progress_due_s.get(scan_id, 0.0) and subscriptions.wants(topic):
-            self._progress_due_s[scan_id] = now + wire.PROGRESS_INTERVAL_S
+        is_due = now >= self._progress_due_s.get(scan.scan_id, 0.0)
+        if is_due and publisher.subscriptions.wants(wire.scan_topic(scan.scan_id)):
+            self._progress_due_s[scan.scan_id] = now + wire.PROGRESS_INTERVAL_S
             self._tell_progress(publisher, scan, now)
+
+    def _tell_opening(self, publisher: Publisher, scan: Scan) -> None:
+        """Tell that a scan is open, once."""
+        scan_id, subscriptions = scan.scan_id, publisher.subscriptions
+        if scan.opening is None or scan_id in self._known:
+            return
+        self._known.add(scan_id)
+        if subscriptions.wants(wire.scan_topic(scan_id)):
+            message = opened(scan, scan.session.layout, resumed=scan.is_resumed)
+            publisher.post(Tell(wire.scan_topic(scan_id), message))
+        if subscriptions.wants(wire.layout_topic(scan_id)):
+            self._tell_layout(publisher, scan)
 
     def _tell_progress(self, publisher: Publisher, scan: Scan, now: float) -> None:
         standing = self._standing(scan)
@@ -288,16 +301,15 @@ class Telemetry:
         if self._publisher is not None:
             self._publisher.post(Unwatch(scan_id))
 
-    def _close_taps(self) -> None:
-        for scan_id in list(self._taps):
-            self._close_tap(scan_id, self._daemon.scans.get(scan_id))
-
     def let_go(self, scan: Scan) -> None:
         """Tell of a scan that is over, before it is closed, and forget it."""
         scan_id = scan.scan_id
         self._close_tap(scan_id, scan)
         self._retired_bytes += scan.written_bytes
-        for book in (self._standings, self._progress_due_s, self._progress_told, self._known):
+        if self._publisher is not None and self._publisher.is_heard:
+            self._tell_opening(self._publisher, scan)  # it may have been open for a moment only
+        self._known.discard(scan_id)
+        for book in (self._standings, self._progress_due_s, self._progress_told):
             book.pop(scan_id, None)
         end = self._ends[scan_id] = closed(scan)
         self._ends.move_to_end(scan_id)
