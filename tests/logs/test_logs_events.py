@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import usidstreamd
+from usidstreamd.conditions import CONDITIONS
 from usidstreamd.logs.events import EVENTS, markdown_table
 
 SOURCE = Path(usidstreamd.__file__).parent
@@ -38,6 +39,11 @@ def test_every_call_names_an_event_at_its_level() -> None:
 
 def test_every_event_is_logged_somewhere() -> None:
     assert {event for event, _, _ in calls()} | TOLD_BY_THE_LOG_ITSELF == set(EVENTS)
+
+
+def test_every_warning_that_is_in_force_has_begun_in_the_log() -> None:
+    for code in CONDITIONS:
+        assert EVENTS[code].level in ("warning", "error"), code
 
 
 def test_the_table_of_the_docs_is_current() -> None:

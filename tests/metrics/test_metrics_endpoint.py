@@ -99,7 +99,7 @@ def test_readers_that_say_nothing_are_few_and_let_go(
 ) -> None:
     monkeypatch.setattr(endpoint_module._Handler, "timeout", 0.5)
     endpoint = Endpoint(registry, "127.0.0.1", 0, None)
-    silent = [socket.create_connection(("127.0.0.1", endpoint.port)) for _ in range(50)]
+    silent = [socket.create_connection(("127.0.0.1", endpoint.port)) for _ in range(10)]
     try:
         wait_for(lambda: request_threads() == MAX_REQUESTS_COUNT, "no thread to be free")
         wait_for(lambda: request_threads() == 0, "those that say nothing to be let go")
@@ -115,7 +115,7 @@ def request_threads() -> int:
 
 
 def test_no_more_are_answered_at_a_time_than_are_allowed(open_to_all: Endpoint) -> None:
-    silent = [socket.create_connection(("127.0.0.1", open_to_all.port)) for _ in range(50)]
+    silent = [socket.create_connection(("127.0.0.1", open_to_all.port)) for _ in range(10)]
     cut = 0
     for connection in silent:
         connection.settimeout(0.5)

@@ -84,6 +84,8 @@ EVENTS: Mapping[str, EventSpec] = MappingProxyType(
         ),
         # other services
         "port_taken": EventSpec("warning", "A service's port is taken; it listens on another one."),
+        "previews_crowded": EventSpec("warning", "More previews of a main are watched than served"),
+        "previews_served": EventSpec("info", "All previews that are watched are served again."),
         "telemetry_untold": EventSpec("warning", "A message of telemetry cannot be sent."),
         "telemetry_failed": EventSpec("error", "Telemetry has ended; scans go on without it."),
         "telemetry_hangs": EventSpec("error", "Telemetry does not end; the stop does not wait."),

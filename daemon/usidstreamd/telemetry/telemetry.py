@@ -17,6 +17,7 @@ from typing import Any
 from usidstream import wire
 
 from ..conditions import Condition, Warnings
+from ..logs import get_logger
 from ..ports import wanted_port
 from ..rates import Durations, Rate
 from ..scan import Scan
@@ -24,6 +25,8 @@ from . import sockets
 from .publisher import Publisher, Renew, Tell, TellLayout, Unwatch, Watch
 from .standing import Standing, closed, opened
 from .tap import Tap
+
+log = get_logger()
 
 CLOSE_TIMEOUT_S = 5.0
 TURN_INTERVAL_S = 0.05
@@ -243,8 +246,10 @@ class Telemetry:
         text = f"more than {wire.MAX_REDUCTIONS_COUNT} reductions of a main are watched"
         for scan_id in crowded - self._crowded:
             self._daemon.warnings.begin("previews_crowded", text, scan_id)
+            log.warning("previews_crowded", scan=scan_id, problem=text)
         for scan_id in self._crowded - crowded:
             self._daemon.warnings.end("previews_crowded", scan_id)
+            log.info("previews_served", scan=scan_id)
         self._crowded = crowded
 
     # -- scans
