@@ -59,6 +59,12 @@ def test_a_terminal_gets_words_in_columns_and_short_scan_ids() -> None:
     assert "\x1b" not in text
 
 
+def test_a_terminal_gets_lists_and_maps_without_their_brackets() -> None:
+    facts = {"mains": ["Height", "Phase"], "ports": {"data": 5755, "metrics": None}, "x": ["a\nb"]}
+    text = written("console", lambda: log.info("scan_opened", **facts))
+    assert text.endswith("mains=Height,Phase ports=data:5755,metrics:None x='a\\nb'\n")
+
+
 def test_auto_is_json_where_no_terminal_is() -> None:
     assert json.loads(written("auto", lambda: log.info("daemon_stopped")))
 

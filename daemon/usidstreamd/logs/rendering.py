@@ -124,6 +124,10 @@ def _escape(value: object) -> str:
 
 
 def _as_word(value: object) -> str:
+    if isinstance(value, dict):
+        value = ",".join(f"{key}:{member}" for key, member in value.items())
+    elif isinstance(value, list):
+        value = ",".join(map(str, value))
     text = str(value)
     is_word = text and text.isprintable() and not set(text) & set(" \"'=")
     return text if is_word else repr(text)
