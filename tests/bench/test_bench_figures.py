@@ -22,6 +22,7 @@ from usidstreamd.bench.figures import (
     share_of_limit,
     spread,
     summarise,
+    thread_limit,
 )
 from usidstreamd.bench.kernel import (
     CpuTracker,
@@ -53,6 +54,13 @@ def test_the_limit_is_what_all_cores_could_do() -> None:
     assert limit_rate(replace(RUN, total_cpu_s=None), CORES) is None
 
 
+def test_a_thread_that_never_waited_sets_a_limit_of_its_own() -> None:
+    assert thread_limit(RUN, codec_threads=1) == pytest.approx(1000)
+    assert thread_limit(RUN, codec_threads=4) == pytest.approx(1000 / 0.3), "then it is ingest"
+    assert thread_limit(replace(RUN, total_cpu_s=None), codec_threads=1) is None
+    assert thread_limit(replace(RUN, cpu_s={}), codec_threads=1) is None
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -80,7 +88,7 @@ def test_medians_spread_and_percentiles() -> None:
 def test_a_summary_has_the_medians_of_its_runs() -> None:
     runs = [replace(RUN, seconds=seconds, peak_bytes=peak) for seconds, peak in ((1, 5), (2, 9))]
     runs.append(replace(RUN, seconds=4, peak_bytes=7))
-    summary = summarise(runs, CORES)
+    summary = summarise(runs, CORES, 2)
     assert summary["rate_per_s"] == 500
     assert summary["bytes_per_s"] == 4000
     assert summary["spread"] == 1.5

@@ -16,6 +16,9 @@ DAEMON_STAGES = ("ingest", "codec", "storage", "sync", "zmq", "other")
 that syncs the journal, and libzmq's own."""
 STAGES = (*CLIENT_STAGES, *DAEMON_STAGES)
 
+_THREADS = tuple(stage for stage in STAGES if stage != "other")
+"""Stages that are a thread each, but for the codec's, which are several."""
+
 FULL_THREAD = 0.9
 """A single thread that is busy for this part of a run is what holds it up."""
 FULL_MACHINE = 0.85
@@ -89,6 +92,19 @@ def share_of_limit(run: Run, cores: int) -> float | None:
     return None if limit is None else run.rate / limit
 
 
+def thread_limit(run: Run, codec_threads: int) -> float | None:
+    """Return the units per second if the fullest single thread never waited.
+
+    What no number of cores can raise: most often the caller's own thread, for a program that
+    writes has one.
+    """
+    fullest = max(
+        (busy(run, stage, codec_threads if stage == "codec" else 1) for stage in _THREADS),
+        default=0.0,
+    )
+    return run.rate / fullest if fullest and run.total_cpu_s else None
+
+
 def busy(run: Run, stage: str, threads: int = 1) -> float:
     """Return the part of a run for which a stage's threads were on a processor."""
     return run.cpu_s.get(stage, 0.0) / (run.seconds * threads)
@@ -105,8 +121,8 @@ def bottleneck(run: Run, cores: int, codec_threads: int) -> str:
         return "not measured on this system"
     shares = {
         stage: busy(run, stage, codec_threads if stage == "codec" else 1)
-        for stage in STAGES
-        if stage != "other" and stage in run.cpu_s
+        for stage in _THREADS
+        if stage in run.cpu_s
     }
     fullest = max(shares, key=lambda stage: shares[stage])
     if shares[fullest] >= FULL_THREAD and codec_threads > 1 and fullest != "codec":
@@ -141,7 +157,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
-def summarise(runs: Sequence[Run], cores: int) -> dict[str, Any]:
+def summarise(runs: Sequence[Run], cores: int, codec_threads: int) -> dict[str, Any]:
     """Return the medians over the runs of one contestant, and the runs."""
     rates = [run.rate for run in runs]
     stages = [stage for stage in STAGES if all(stage in run.cpu_s for run in runs)]
@@ -154,6 +170,7 @@ def summarise(runs: Sequence[Run], cores: int) -> dict[str, Any]:
             for stage in stages
         },
         "limit_per_s": median(limit_rate(run, cores) for run in runs),
+        "thread_limit_per_s": median(thread_limit(run, codec_threads) for run in runs),
         "share_of_limit": median(share_of_limit(run, cores) for run in runs),
         "others_share": median(others_share(run, cores) for run in runs),
         "finish_seconds": statistics.median(run.seconds - run.write_seconds for run in runs),

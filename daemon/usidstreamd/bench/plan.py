@@ -268,7 +268,7 @@ class _Bench:
         self.extras["long"] = {
             "workload": work.name,
             "repeats": LONG_REPEATS,
-            **summarise([measured.run], self.cores),
+            **summarise([measured.run], self.cores, self.codec_threads),
         }
 
     def _measure_reading(self, work: Workload) -> None:
@@ -319,7 +319,10 @@ class _Bench:
             "title": work.title,
             "unit": work.unit,
             "units": work.units_at(self.options.scale),
-            "contestants": {name: summarise(runs, self.cores) for name, runs in found.items()},
+            "contestants": {
+                name: summarise(runs, self.cores, self.codec_threads)
+                for name, runs in found.items()
+            },
             "bottleneck": bottleneck(ours, self.cores, self.codec_threads),
             "data_bytes": self.data_bytes[work.name],
             "reference_data_bytes": self.reference_data_bytes.get(work.name),

@@ -51,8 +51,8 @@ def rate_table(report: Mapping[str, Any]) -> Table:
 
 
 def cpu_table(report: Mapping[str, Any]) -> Table:
-    """Return the CPU per unit by stage, the limit that it sets, and the part reached."""
-    rows = [("CPU, us each", *STAGES, "limit per s", "reached")]
+    """Return the CPU per unit by stage, the limits that it sets, and the part reached."""
+    rows = [("CPU, us each", *STAGES, "cores allow", "reached", "a thread allows")]
     for name, work in report["workloads"].items():
         ours = work["contestants"]["usidstream"]
         if ours["limit_per_s"] is None:
@@ -64,6 +64,7 @@ def cpu_table(report: Mapping[str, Any]) -> Table:
                 *(f"{cpu[stage]:.3g}" for stage in STAGES),
                 f"{ours['limit_per_s']:,.0f}",
                 f"{ours['share_of_limit']:.0%}",
+                f"{ours['thread_limit_per_s']:,.0f}",
             )
         )
     return rows if len(rows) > 1 else [("CPU by stage", NOT_MEASURED)]
@@ -150,7 +151,7 @@ def _table(rows: Table) -> list[str]:
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     return [
         "  ".join(
-            cell.ljust(width) if place < 2 and len(row) != len(STAGES) + 3 else cell.rjust(width)
+            cell.ljust(width) if place < 2 and len(row) != len(STAGES) + 4 else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
