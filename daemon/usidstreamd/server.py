@@ -55,6 +55,9 @@ MAX_MESSAGES_PER_TURN_COUNT = 256
 MAX_QUEUED_MESSAGES_PER_CLIENT_COUNT = 1000
 MAX_NAMES_TOLD_COUNT = 256
 LINGER_MS = 1000
+TABLE_BYTES_PER_LAYOUT_BYTE = 16
+"""Tables are made of few values, in pieces, and shrink to a hundredth: a grid of 4096 x 4096 has
+256 MiB of them, and opens in a second."""
 CLOSE_TIMEOUT_S = 1.0
 """The threads of scans that are closed, or hang, are waited for at least so long."""
 STOP_MARGIN_S = 15.0
@@ -484,7 +487,7 @@ class Server:
             )
         layout = ScanLayout.from_dict(wire.unpack_layout(message.layout, message.frames))
         storage.refuse_reserved_in(layout)
-        nbytes = storage.ancillary_nbytes(layout)
+        nbytes, limit = storage.ancillary_nbytes(layout), TABLE_BYTES_PER_LAYOUT_BYTE * limit
         if nbytes > limit:
             raise UsidstreamError(
                 f"the tables of its {layout.n_positions} positions and of its spectroscopic points "

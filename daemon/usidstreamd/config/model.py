@@ -141,7 +141,8 @@ class Config(BaseModel):
         ge=1,
         le=4096,
         description="The largest sum of arrays in one layout, in MiB (explicit positions of large "
-        "scans), and of the tables of indices and values that its file gets, 8 bytes an entry.",
+        "scans). The tables of indices and values that its file gets, 8 bytes an entry, may take "
+        "16 times as much.",
     )
     disk_reserve_mb: int = Field(
         default=512,
