@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.telemetry_samples import BEAT, CLOSED
 from support.wire_samples import SCAN
 from usidstream import live, wire
 from usidstream.layout import Dimension, MainLayout, PositionTable, ScanLayout
@@ -21,41 +22,7 @@ LAYOUT = ScanLayout(
 
 
 def heartbeat(instance: str) -> wire.Heartbeat:
-    return HEARTBEAT if instance == "a" else replace(HEARTBEAT, instance=instance)
-
-
-HEARTBEAT = wire.Heartbeat(
-    daemon="usidstreamd 1",
-    instance="a",
-    time_s=1.0,
-    uptime_s=1.0,
-    endpoint="tcp://127.0.0.1:1",
-    data_dir="/data",
-    ports={"data": 1},
-    clients=0,
-    memory_in_use_bytes=0,
-    memory_budget_bytes=1,
-    disk_free_bytes=1,
-    disk_needed_bytes=1,
-    disk_left_s=None,
-    write_bytes_per_s=0.0,
-    sync_p50_s=None,
-    sync_p99_s=None,
-    scans={},
-    states={},
-    warnings=[],
-)
-CLOSED = wire.ScanClosed(
-    scan=SCAN,
-    time_s=5.0,
-    name="M",
-    file="/f.h5",
-    state="ended",
-    status="complete",
-    failure="",
-    n_positions=2,
-    positions_durable=2,
-)
+    return BEAT if instance == "a" else replace(BEAT, instance=instance)
 
 
 class Stage:
@@ -71,14 +38,14 @@ class Stage:
 def test_the_first_heartbeat_connects() -> None:
     stage = Stage("daemon")
     assert stage.viewer.instance == ""
-    assert stage.hear("daemon", HEARTBEAT) == [live.Connected("a", "usidstreamd 1"), HEARTBEAT]
-    assert stage.hear("daemon", HEARTBEAT) == [HEARTBEAT]
+    assert stage.hear("daemon", BEAT) == [live.Connected("a", "usidstreamd 1"), BEAT]
+    assert stage.hear("daemon", BEAT) == [BEAT]
     assert stage.viewer.instance == "a"
 
 
 def test_another_instance_is_a_restarted_daemon() -> None:
     stage = Stage("daemon")
-    stage.hear("daemon", HEARTBEAT)
+    stage.hear("daemon", BEAT)
     told = stage.hear("daemon", heartbeat("b"))
     assert told[:2] == [
         live.Disconnected("the daemon was restarted"),
@@ -88,7 +55,7 @@ def test_another_instance_is_a_restarted_daemon() -> None:
 
 def test_only_heartbeats_end_the_silence() -> None:
     stage = Stage("daemon", "scan/")
-    stage.hear("daemon", HEARTBEAT, now=1.0)
+    stage.hear("daemon", BEAT, now=1.0)
     stage.hear(f"scan/{SCAN}", CLOSED, now=3.9)
     assert not stage.viewer.is_silent(3.9)
     assert stage.viewer.is_silent(4.0)
@@ -99,7 +66,7 @@ def test_the_same_loss_is_told_once() -> None:
     assert list(stage.viewer.lose("silent")) == [live.Disconnected("silent")]
     assert list(stage.viewer.lose("silent")) == []
     assert list(stage.viewer.lose("refused")) == [live.Disconnected("refused")]
-    stage.hear("daemon", HEARTBEAT)
+    stage.hear("daemon", BEAT)
     assert list(stage.viewer.lose("refused")) == [live.Disconnected("refused")]
 
 
