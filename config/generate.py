@@ -1,7 +1,7 @@
 """Write usidstream.toml, its JSON schema and tables of docs/operating.md from what the daemon has.
 
-Run it after changing an option or an event of the log: ``python config/generate.py``. A test tells
-when it is due.
+Run it after changing an option, or an event of the log or of the operator's command: ``python
+config/generate.py``. A test tells when it is due.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from usidstreamd.config import reference
 from usidstreamd.logs import events
 from usidstreamd.metrics import names
+from usidstreamd.supervision import happenings
 
 HERE = Path(__file__).resolve().parent
 OPERATING = HERE.parent / "docs" / "operating.md"
@@ -25,6 +26,7 @@ def main() -> None:
     text = _with_table(text, "options", reference.markdown_table())
     text = _with_table(text, "events", events.markdown_table())
     text = _with_table(text, "metrics", names.markdown_table())
+    text = _with_table(text, "happenings", happenings.markdown_table())
     OPERATING.write_text(text, encoding="utf-8")
 
 

@@ -26,6 +26,7 @@ from .feeds.simulate import run as run_feed
 from .feeds.simulate import unit_name
 from .keys import KEY_FILE_VARIABLE, SERVER_KEY_VARIABLE
 from .progress import show_progress, tell_notes
+from .ranges import ranges_in_words
 from .terminal.lines import PlainLines, json_line
 from .terminal.model import Model
 from .terminal.report import report_lines
@@ -321,7 +322,7 @@ def _print_result(
     else:
         print(f"{result.status}: {result.file}")
         for name, ranges in result.missing.items():
-            print(f"  {name}: missing {_ranges_in_words(ranges)}")
+            print(f"  {name}: missing {ranges_in_words(ranges, MAX_RANGES_SHOWN_COUNT)}")
         for line in _summary_lines(scan, summary):
             print(f"  {line}")
     if result.status != "complete":
@@ -363,14 +364,6 @@ def _summary_lines(scan: Scan, summary: Summary | None) -> Iterator[str]:
         words = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
         if words:
             yield f"{title}: {words}"
-
-
-def _ranges_in_words(ranges: list[tuple[int, int]]) -> str:
-    shown = ranges[:MAX_RANGES_SHOWN_COUNT]
-    words = ", ".join(f"{a}..{b - 1}" if b - a > 1 else f"{a}" for a, b in shown)
-    count = sum(b - a for a, b in ranges)
-    rest = len(ranges) - len(shown)
-    return f"{count} positions: {words}" + (f" and {rest} more ranges" if rest else "")
 
 
 # -------------------------------------------------------------------- the options

@@ -38,6 +38,20 @@ CONDITIONS: Mapping[str, Meaning] = MappingProxyType(
             "See the log and the disk; what was told as durable is safe, and opening the scan "
             "again recovers it.",
         ),
+        "instrument_stalled": Meaning(
+            "Nothing has come for a scan for longer than its pace explains.",
+            "Look at the instrument and its program; the scan waits, and goes on when data comes.",
+        ),
+        "io_stalled": Meaning(
+            "A write, sync or flush of a scan has taken longer than `io_stall_s`.",
+            "Look at the disk (`dmesg`, its share, its array); what was told as durable is safe, "
+            "and nothing else is acknowledged meanwhile.",
+        ),
+        "loop_stalled": Meaning(
+            "The loop that serves clients has taken longer than `io_stall_s` for one turn.",
+            "As for `io_stalled`; no client is answered meanwhile, and systemd restarts the "
+            "daemon after `WatchdogSec`.",
+        ),
         "port_taken": Meaning(
             "The port that a service was to listen on is another program's; it has another one.",
             "Usually a second daemon: stop one, or give each its own ports.",

@@ -28,7 +28,8 @@ from .logs import get_logger
 from .pipeline import Flow, MainParts, Measures, Restored, ScanPipeline, as_failure
 from .rates import Durations
 from .session import Session, SessionLimits, State, events
-from .standing import RECOVERING, ScanStanding
+from .statusline import RECOVERING, ScanStanding
+from .supervision.iowatch import IoWatch
 
 log = get_logger()
 
@@ -68,6 +69,8 @@ class Shop:
         How long commits took.
     note_sync
         Told of each sync of a running scan, from any thread.
+    io_watch
+        Who watches that the disk answers.
     """
 
     data_dir: Path
@@ -82,6 +85,7 @@ class Shop:
     warnings: Warnings
     commit_times: Durations
     note_sync: storage.SyncObserver
+    io_watch: IoWatch
 
 
 class Scan:
@@ -100,6 +104,8 @@ class Scan:
     ----------
     recoveries
         How often its file was repaired or made anew.
+    recovery
+        What had to be put right when it was opened here, None where nothing had.
     opened_s, opening
         When its file was open, on the monotonic clock, and what it held then; None before.
     result
@@ -116,12 +122,14 @@ class Scan:
         with self._context():
             name = f"storage-{scan_id[:8]}"
             self._store = storage.StorageThread(self._post, shop.finished, name)
+        shop.io_watch.add((scan_id, "file"), self._store.activity)
         self._journal: storage.JournalThread | None = None
         self._pipeline: ScanPipeline | None = None
         self._scratches: list[storage.FileScratch] = []
         self._ready: storage.Ready | None = None
         self.record: storage.OpenRecord | None = None
         self.recoveries = 0
+        self.recovery: storage.RecoveryReport | None = None
         self.opened_s = 0.0
         self.opening: Measures | None = None
         self.result: storage.FinishedResult | None = None
@@ -255,12 +263,6 @@ class Scan:
         """Tell what has come through, from any thread."""
         return Flow() if self._pipeline is None else self._pipeline.flow()
 
-    @property
-    def recovered(self) -> str:
-        """What had to be done to its file when it was opened; empty before, and for a new one."""
-        is_resumed = self._ready is not None and self._ready.resumed
-        return self._ready.recovered if is_resumed and self._ready is not None else ""
-
     def tap(self, on_placed: Callable[[storage.JournalBlock, bool], None] | None) -> bool:
         """Let every block be seen once it is placed; return False if there are none yet."""
         if self._pipeline is not None:
@@ -370,6 +372,7 @@ class Scan:
 
     def _on_ready(self, ready: storage.Ready) -> list[events.Event]:
         self._ready, self.record, self.recoveries = ready, ready.record, ready.recoveries
+        self.recovery = ready.recovery
         mains = {
             main.name: self._parts(index, main, ready.record)
             for index, main in enumerate(self._layout.mains)
@@ -377,6 +380,7 @@ class Scan:
         name = f"journal-{self.scan_id[:8]}"
         with self._context():
             self._journal = storage.JournalThread(ready.journal, self._post, name)
+        self._shop.io_watch.add((self.scan_id, "journal"), self._journal.activity)
         self._pipeline = ScanPipeline(
             self._layout,
             mains,

@@ -41,7 +41,8 @@ from .scan import Scan, Sends, Shop, missing_tables
 from .security import Gate, open_gate
 from .service import Service
 from .session import SessionLimits, State, error_message, events, result_message
-from .standing import standing_line
+from .statusline import standing_line
+from .supervision import Supervisor
 from .telemetry import Daemon, Telemetry
 from .threads import show_thread_name
 from .waiting import WaitingScans
@@ -116,6 +117,7 @@ class Server:
             self._directory.close()
             raise
         self.warnings = Warnings()
+        self._supervisor = Supervisor(config, self.warnings)
         self._mailbox = Mailbox()
         self.refusals = Refusals()
         self._clients = Clients()
@@ -146,6 +148,7 @@ class Server:
             warnings=self.warnings,
             commit_times=Durations(),
             note_sync=self._metrics.note_sync,
+            io_watch=self._supervisor.io_watch,
         )
         self._telemetry = self._make_telemetry()
         self._publish_metrics()
@@ -159,6 +162,7 @@ class Server:
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._mailbox.fileno(), zmq.POLLIN)
         self._gate.register(poller)
+        self._supervisor.start()
         self._service.ready()
         try:
             log.info(
@@ -171,7 +175,8 @@ class Server:
             )
             while not self._is_done():
                 poller.poll(self._tick_ms())
-                self._turn()
+                with self._supervisor.loop.at("the loop that serves clients"):
+                    self._turn()
         finally:
             self._close()
 
@@ -213,6 +218,7 @@ class Server:
             self._retire_if_over(scan, now)
         self._forget_silent(now)
         self._open_overdue(now)
+        self._supervisor.look(now, self._scans.values())
         self._telemetry.tick(now)
         self._service.beat(now)
         if self._service.wants_status(now):
@@ -251,6 +257,7 @@ class Server:
         set_level(config.log_level)
         self._disk.change_reserve(config.disk_reserve_mb * MIB)
         self._waiting.timeout_s = config.resume_timeout_s
+        self._supervisor.adjust(config)
         self._shop = replace(
             self._shop,
             limits=_session_limits(config),
@@ -299,6 +306,7 @@ class Server:
             log.error("scan_hangs", scan=scan.scan_id)
         # A codec thread may wait for a file that hangs; else it ends with what it is at.
         self._encoders.shutdown(wait=not hanging, cancel_futures=True)
+        self._supervisor.close()
         self._telemetry.close()
         self._metrics.close()
         self._socket.close(linger=LINGER_MS)
@@ -319,6 +327,7 @@ class Server:
         if self._disk.look(now, promised):
             shortage = self._disk.shortage
             self.warnings.note("disk_short", None if shortage is None else shortage.message)
+            self._supervisor.note_space(shortage)
             for scan in scans:
                 self._send_all(scan.note_shortage("disk", self._disk.shortage))
 
@@ -352,6 +361,7 @@ class Server:
         del self._scans[scan.scan_id]
         self._telemetry.let_go(scan)
         self._books.let_go(scan)
+        self._supervisor.note_over(scan)
         self.warnings.forget_scan(scan.scan_id)
         scan.close()
         self._retired = [old for old in self._retired if not old.join(0.0)] + [scan]

@@ -58,6 +58,11 @@ def test_every_option_can_be_a_variable() -> None:
         join_timeout_s=61.0,
         peer_silence_s=31.0,
         resume_timeout_s=259201.0,
+        stall_floor_s=62.0,
+        stall_factor=11.0,
+        io_stall_s=12.0,
+        on_event=["/bin/tell me", '"that"'],
+        on_event_timeout_s=31.0,
         shutdown_timeout_s=61.0,
         metrics=9191,
         metrics_token_file=Path("/somewhere/token"),
@@ -67,6 +72,11 @@ def test_every_option_can_be_a_variable() -> None:
     assert wanted.model_fields_set == set(Config.model_fields)
     environ = {f"USIDSTREAM_{k.upper()}": str(v) for k, v in wanted.model_dump().items()}
     assert load(None, environ=environ) == wanted
+
+
+def test_one_word_is_a_list_without_brackets() -> None:
+    assert load(None, environ={"USIDSTREAM_ON_EVENT": "/bin/tell me"}).on_event == ["/bin/tell me"]
+    assert load(None, environ={"USIDSTREAM_ON_EVENT": ""}).on_event == []
 
 
 def test_variables_of_the_process_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +94,9 @@ def test_variables_of_the_process_count(monkeypatch: pytest.MonkeyPatch) -> None
         ("USIDSTREAM_PEER_SILENCE_S", "nan", "nan must be a number over 0, up to 31536000"),
         ("USIDSTREAM_RESUME_TIMEOUT_S", "inf", "inf must be a number"),
         ("USIDSTREAM_ALLOW_INSECURE", "yes", '"yes" must be true or false (default: false)'),
+        ("USIDSTREAM_ON_EVENT", '["tell', "must be a list of words, such as"),
+        ("USIDSTREAM_ON_EVENT", "[1]", "must be a list of words, such as"),
+        ("USIDSTREAM_ON_EVENT", '[""]', "must begin with a program, such as"),
         ("USIDSTREAM_DATA_DIR", "", "must name a directory"),
         ("USIDSTREAM_BIND", "tcp://127.0.0.1:65536", "must look like tcp://127.0.0.1:5755"),
     ],

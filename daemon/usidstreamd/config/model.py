@@ -209,6 +209,38 @@ class Config(BaseModel):
         '"interrupted", complete as far as it came; opened again by its id, it goes on. Never '
         "while a client is connected, and not within an hour of the daemon's start.",
     )
+    stall_floor_s: float = Field(
+        default=60.0,
+        gt=0.0,
+        le=MAX_WAIT_S,
+        description="An instrument that sends nothing for this long has stalled, or for "
+        "stall_factor times its pixel_time_s or the longest pause between its last blocks, "
+        "whichever is longest. It is told, and nothing is ended.",
+    )
+    stall_factor: float = Field(
+        default=10.0,
+        ge=1.0,
+        le=1e6,
+        description="See stall_floor_s.",
+    )
+    io_stall_s: float = Field(
+        default=10.0,
+        gt=0.0,
+        le=MAX_WAIT_S,
+        description="A write, sync or flush that takes longer is told while it lasts.",
+    )
+    on_event: list[str] = Field(
+        default=[],
+        description="A command, as a list of words, that is run without a shell for each event "
+        "that an operator may want to hear of, such as a scan's end or a stalled instrument; see "
+        "docs/operating.md. Empty: none.",
+    )
+    on_event_timeout_s: float = Field(
+        default=30.0,
+        gt=0.0,
+        le=3600.0,
+        description="A command of on_event that takes longer is ended.",
+    )
     shutdown_timeout_s: float = Field(
         default=60.0,
         gt=0.0,
@@ -226,6 +258,15 @@ class Config(BaseModel):
         description="Lines for people (console) or for programs (json); auto is console where "
         "stderr is a terminal, and json elsewhere.",
     )
+
+    @field_validator("on_event")
+    @classmethod
+    def _names_a_program(cls, value: list[str]) -> list[str]:
+        if value and not value[0]:
+            raise ValueError('must begin with a program, such as ["/usr/local/bin/tell-me"]')
+        if any("\0" in word for word in value):
+            raise ValueError("must hold no zero bytes")
+        return value
 
     @field_validator("data_dir", mode="after")
     @classmethod
@@ -305,6 +346,11 @@ RELOADABLE = (
     "join_timeout_s",
     "peer_silence_s",
     "resume_timeout_s",
+    "stall_floor_s",
+    "stall_factor",
+    "io_stall_s",
+    "on_event",
+    "on_event_timeout_s",
     "shutdown_timeout_s",
     "log_level",
 )
@@ -349,11 +395,18 @@ def show(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, str | Path):
         return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, list):
+        return "[" + ", ".join(map(show, value)) + "]"
     return str(value)
 
 
 _KINDS: Mapping[Any, str] = MappingProxyType(
-    {int: "a whole number", float: "a number", bool: "true or false"}
+    {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        list[str]: 'a list of words, such as ["/usr/local/bin/tell-me", "--chat"]',
+    }
 )
 
 

@@ -208,6 +208,8 @@ def _from_text(option: str, text: str) -> Any:
         return _number(float, text)
     if kind is int or kind == int | str:
         return _number(int, text)
+    if kind == list[str]:
+        return _words(text)
     return text
 
 
@@ -215,6 +217,16 @@ def _number(kind: type[int] | type[float], text: str) -> Any:
     try:
         return kind(text)
     except ValueError:
+        return text
+
+
+def _words(text: str) -> Any:
+    """Read a list as TOML has it, or one word without any brackets."""
+    if not text.lstrip().startswith("["):
+        return [text] if text else []
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 

@@ -72,7 +72,20 @@ EVENTS: Mapping[str, EventSpec] = MappingProxyType(
         "journal_unreadable": EventSpec(
             "error", "A scan on the disk cannot be looked at; it stays as it is.", is_loss=True
         ),
+        "rows_missing": EventSpec(
+            "warning", "A scan was finished with gaps; `missing` tells which."
+        ),
+        # instruments
+        "instrument_stalled": EventSpec(
+            "warning", "Nothing has come for a scan for longer than its pace explains."
+        ),
+        "instrument_resumed": EventSpec("info", "Data comes again."),
         # the disk
+        "io_stalled": EventSpec(
+            "error", "A write, sync or flush has taken longer than `io_stall_s`, and still does."
+        ),
+        "loop_stalled": EventSpec("error", "So has the loop that serves clients."),
+        "io_back": EventSpec("warning", "What had stalled has returned, after so many `seconds`."),
         "disk_short": EventSpec("warning", "The disk runs short; nothing more is taken."),
         "disk_has_room": EventSpec("info", "There is room again; scans go on."),
         "scan_waits_for_room": EventSpec(
@@ -91,6 +104,8 @@ EVENTS: Mapping[str, EventSpec] = MappingProxyType(
         "telemetry_hangs": EventSpec("error", "Telemetry does not end; the stop does not wait."),
         "scrape_failed": EventSpec("error", "Metrics could not be told this once."),
         "service_manager_deaf": EventSpec("warning", "The service manager cannot be told."),
+        "hook_failed": EventSpec("warning", "The command of `on_event` failed, or was ended."),
+        "hook_crowded": EventSpec("warning", "Too many commands wait; one was not run."),
         # keys
         "open_to_all": EventSpec("warning", "There are no keys: whoever reaches it can write."),
         "key_readable": EventSpec("warning", "Other users of this machine can read a secret key."),

@@ -100,7 +100,7 @@ def totals_of(scan: Scan) -> Totals:
         encoded_bytes=flow.encoded_bytes,
         encode_s=flow.encode_s,
         blocks_refused=scan.session.blocks_refused,
-        recoveries=Counter([scan.recovered] if scan.recovered in RECOVERED else []),
+        recoveries=Counter([] if scan.recovery is None else [scan.recovery.how]),
     )
 
 

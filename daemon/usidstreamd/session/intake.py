@@ -78,6 +78,7 @@ class Intake:
         self._commits = commits
         self._conclusion = conclusion
         self.blocks_refused = 0
+        self.blocks_arrived = 0
         self._shortages: dict[str, UsidstreamError] = {}
 
     # -- taking in
@@ -112,6 +113,7 @@ class Intake:
 
     def _arrive(self, peer: Peer, seq: int, nbytes: int) -> None:
         peer.arrive(seq, nbytes)
+        self.blocks_arrived += 1
         if peer.role == "opener":
             self._conclusion.note_arrived(seq)
 

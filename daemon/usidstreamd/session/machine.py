@@ -228,6 +228,16 @@ class Session:
         return self._intake.blocks_refused
 
     @property
+    def blocks_arrived(self) -> int:
+        """How many blocks and annotations were taken in."""
+        return self._intake.blocks_arrived
+
+    @property
+    def may_send(self) -> bool:
+        """Whether nothing here keeps clients from sending: all that came is placed."""
+        return self.shortage is None and self._roster.unplaced == 0
+
+    @property
     def peers(self) -> dict[PeerId, str]:
         """The connections that take part, with their role."""
         return {peer_id: peer.role for peer_id, peer in self._roster}

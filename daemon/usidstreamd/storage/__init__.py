@@ -5,6 +5,7 @@ with `Journalled`. `Commit` is for readers: it shows them what the file holds, m
 after. A file whose daemon was killed is recovered from ledger and template when it is resumed.
 """
 
+from .activity import Activity
 from .chunktable import ChunkAddress
 from .coverage import Coverage, CoverageUpdate
 from .directory import DataDirectory
@@ -66,6 +67,7 @@ __all__ = [
     "LEDGER_NAME",
     "SCRATCH_NAME",
     "STATUS_INTERRUPTED",
+    "Activity",
     "CheckpointDone",
     "ChunkAddress",
     "Close",

@@ -151,12 +151,18 @@ class JournalThread:
         Called on the journal thread with each event; must neither block nor raise.
     name
         The thread's name.
+
+    Attributes
+    ----------
+    activity : Activity
+        What it is at with the disk.
     """
 
     def __init__(
         self, journal: ScanJournal, post: Callable[[JournalEvent], None], name: str = "journal"
     ) -> None:
         self._journal = journal
+        self.activity = journal.activity
         self._post = post
         self._shortage = Shortage("journal", post)
         self._commands: deque[tuple[JournalCommand, int]] = deque()
@@ -201,6 +207,7 @@ class JournalThread:
             reason = _as_error(error)
             raise
         finally:
+            self.activity.is_over = True
             self._end(reason)
 
     def _next_group(self) -> list[JournalCommand]:

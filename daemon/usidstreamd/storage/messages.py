@@ -20,6 +20,7 @@ from .datasets import Payload
 from .finished import FinishedResult
 from .ledger_records import Finalise as Decision
 from .record import MainPlan, OpenRecord
+from .recovery import RecoveryReport
 from .scan_journal import ScanJournal
 from .segments import SEGMENT_TARGET_BYTES, RowReplay
 
@@ -126,8 +127,8 @@ class Ready:
         Whether this answers `Resume`.
     recoveries
         How often the file was repaired or made anew.
-    recovered
-        What was done of that now: ``nothing to do``, ``in place`` or ``rebuilt``.
+    recovery
+        What was done about it just now; None where there was nothing to do.
     """
 
     record: OpenRecord
@@ -138,7 +139,7 @@ class Ready:
     journal: ScanJournal
     resumed: bool
     recoveries: int
-    recovered: str
+    recovery: RecoveryReport | None
     token: Any
 
 

@@ -57,11 +57,9 @@ class OpenScan:
     record : OpenRecord
     journal : ScanJournal
         For another thread's use; whoever takes it closes it after the file.
-    recovered : str
-        What `resume` had to do, as a `RecoveryReport` says it.
+    recovery : RecoveryReport or None
+        What `resume` had to put right.
     """
-
-    recovered = NOTHING_TO_DO
 
     def __init__(
         self, record: OpenRecord, live: LiveFile, journal: ScanJournal, lock: ExitStack
@@ -73,6 +71,7 @@ class OpenScan:
         self._numbers = {main.name: number for number, main in enumerate(record.layout.mains)}
         self._distrust: StorageError | None = None
         self._result: FinishedResult | None = None
+        self.recovery: RecoveryReport | None = None
         self._was_full = False
 
     @classmethod
@@ -147,7 +146,7 @@ class OpenScan:
             live = LiveFile.resume(record.path, record.layout, record.scan_id)
             undo.pop_all()
         scan = cls(record, live, journal, lock)
-        scan.recovered = report.how
+        scan.recovery = None if report.how == NOTHING_TO_DO else report
         return scan
 
     def coverage(self) -> dict[str, Coverage]:

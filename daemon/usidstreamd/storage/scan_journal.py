@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .activity import Activity
 from .chunktable import ChunkAddress
 from .errors import StorageError, storage_error, sync_error
 from .ledger import LEDGER_NAME, Ledger
@@ -54,6 +55,8 @@ class ScanJournal:
     state : LedgerState
         What the ledger said when it was opened, without chunks that were not complete: the row
         segments hold what is in them.
+    activity : Activity
+        What is being done to the disk.
 
     Raises
     ------
@@ -72,6 +75,7 @@ class ScanJournal:
         self._path = file
         self._keep_free_bytes = keep_free_bytes
         self._failure: StorageError | None = None
+        self.activity = Activity()
         with contextlib.ExitStack() as opened:
             self._ledger, self.state = Ledger.open(journal / LEDGER_NAME)
             opened.callback(self._ledger.close)
@@ -111,7 +115,7 @@ class ScanJournal:
         try:
             if attrs:
                 self._ledger.shorten()
-            segment = self._rows.append(blocks) if blocks else None  # the disk begins on it early
+            segment = self._append(blocks)  # first, so that the disk begins on it early
             if chunks:
                 self._sync_file()
             records: list[Record] = [Chunks(chunks)] if chunks else []
@@ -119,16 +123,24 @@ class ScanJournal:
             if records:
                 self._record(records)
             if blocks:
-                self._rows.sync()
+                with self.activity.at("syncing the journal's rows"):
+                    self._rows.sync()
         except StorageError as error:
             self._fail(error)
             raise
         return segment
 
+    def _append(self, blocks: Sequence[JournalBlock]) -> int | None:
+        if not blocks:
+            return None
+        with self.activity.at("writing rows into the journal"):
+            return self._rows.append(blocks)
+
     def checkpoint(self, first_segment: int) -> None:
         """Record that row segments before this one are not needed, and let them go."""
         self._decide([Checkpoint(first_segment)])
-        self._rows.drop_before(first_segment)
+        with self.activity.at("removing row segments"):
+            self._rows.drop_before(first_segment)
 
     def finalise(self, decision: Finalise) -> None:
         """Record how the scan ends."""
@@ -136,7 +148,8 @@ class ScanJournal:
 
     def note_contact(self) -> None:
         """Note that a client took part in the scan until now; no sync is waited for."""
-        note_contact(self._directory)
+        with self.activity.at("noting a contact"):
+            note_contact(self._directory)
 
     def close(self, *, is_clean: bool, is_done: bool = False) -> None:
         """Close the journal, after the file.
@@ -162,7 +175,8 @@ class ScanJournal:
 
     def _close_files(self) -> None:
         try:
-            self._release()
+            with self.activity.at("closing the journal"):
+                self._release()
         except OSError as error:
             raise storage_error("close", self._path, error) from error
 
@@ -180,12 +194,15 @@ class ScanJournal:
         require_room(self._directory, nbytes, keep_free_bytes)
 
     def _record(self, records: Sequence[Record]) -> None:
-        self._ledger.append(records)
-        self._ledger.sync()
+        with self.activity.at("writing the ledger"):
+            self._ledger.append(records)
+        with self.activity.at("syncing the ledger"):
+            self._ledger.sync()
 
     def _sync_file(self) -> None:
         try:
-            sync(self._file_fd, "hdf5")
+            with self.activity.at("syncing the file"):
+                sync(self._file_fd, "hdf5")
         except OSError as error:
             # What a cache still shows of the file may not be on the disk: it is to be rebuilt.
             mark_suspect(self._directory, f"a sync failed: {error}")

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy.typing as npt
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from usidstream.errors import UsidstreamError
 
 from ..threads import start_thread
+from .activity import Activity
 from .chunktable import ChunkAddress
 from .errors import StorageError
 from .finished import FinishedScans
@@ -59,6 +61,17 @@ class _Fetch:
 
 
 _Queued: TypeAlias = Command | _Fetch
+_AT: Mapping[type[_Queued], str] = MappingProxyType(
+    {
+        _Fetch: "reading the file",
+        WriteTile: "writing chunks into the file",
+        Commit: "flushing the file",
+        Create: "creating the file",
+        Finalise: "finalising the file",
+        Close: "closing the file",
+    }
+)
+"""What each command is, in an operator's words."""
 _WAITING = (WriteTile, Commit, Finalise)
 """What waits for room on a full disk; opening a scan does not, and leaves nothing behind."""
 
@@ -83,6 +96,8 @@ class StorageThread:
     recovery : tuple of int
         Chunks that the recovery before `Ready` has looked at or rebuilt, and of how many; (0, 0)
         where there is none. May be read by any thread.
+    activity : Activity
+        What it is at with the disk; but for a recovery, which takes its time.
     """
 
     def __init__(
@@ -97,6 +112,7 @@ class StorageThread:
         self._failure: UsidstreamError | None = None
         self._ended = False
         self.recovery = (0, 0)
+        self.activity = Activity()
         self._thread = start_thread(self._run, name)
 
     def submit(self, command: Command) -> None:
@@ -137,6 +153,7 @@ class StorageThread:
             reason = _as_error("run", error)
             raise
         finally:
+            self.activity.is_over = True
             for command in self._queue.close():
                 self._refuse(command, reason)
 
@@ -146,7 +163,9 @@ class StorageThread:
             return
         try:
             if isinstance(command, _Fetch):
-                command.answer.set_result(self._open_scan.read_rect(*command.rect))
+                with self.activity.at(_AT[_Fetch]):
+                    data = self._open_scan.read_rect(*command.rect)
+                command.answer.set_result(data)
                 return
             event = self._answer_with_room(command)
         except Exception as error:  # noqa: BLE001  # told to whoever gave the command
@@ -173,6 +192,12 @@ class StorageThread:
 
     def _answer(self, command: Command) -> Event:
         """Execute a command; what it raises is its failure."""
+        if isinstance(command, Resume):
+            return self._resume(command)
+        with self.activity.at(_AT[type(command)]):
+            return self._carry_out(command)
+
+    def _carry_out(self, command: WriteTile | Commit | Create | Finalise | Close) -> Event:
         token = command.token
         match command:
             case WriteTile():
@@ -188,8 +213,6 @@ class StorageThread:
                 return Committed(token=token)
             case Create():
                 return self._create(command)
-            case Resume():
-                return self._resume(command)
             case Finalise():
                 result = self._open_scan.finalise(
                     command.status, command.attrs, command.ended, self._finished
@@ -245,7 +268,7 @@ class StorageThread:
             journal=scan.journal,
             resumed=isinstance(command, Resume),
             recoveries=state.recoveries,
-            recovered=scan.recovered,
+            recovery=scan.recovery,
             token=command.token,
         )
 

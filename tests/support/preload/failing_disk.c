@@ -4,8 +4,9 @@
  * becomes of it (EIO, ENOSPC, hold), and a part of the paths that it concerns, up to the line's
  * end; with a $ behind it, the end of them. A held call goes on when its rule is gone. A call that
  * fails does nothing, but for close, which closes. The operation poll is that of the main thread,
- * whose path is "main": to hold it hangs a program's loop and no other thread. The file is read at
- * every call, so that a test may change it at any time.
+ * whose path is "main": to hold it hangs a program's loop and no other thread. The operation
+ * statvfs asks what is free, and can only hang. The file is read at every call, so that a test may
+ * change it at any time.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -123,6 +125,21 @@ int fdatasync(int fd)
 {
     REAL(int, fdatasync, int);
     return fails("sync", fd) ? -1 : real(fd);
+}
+
+int statvfs64(const char *path, struct statvfs64 *told)
+{
+    REAL(int, statvfs64, const char *, struct statvfs64 *);
+    while (outcome("statvfs", path) == HOLD) {
+        struct timespec pause = {0, HOLD_POLL_NS};
+        nanosleep(&pause, NULL);
+    }
+    return real(path, told);
+}
+
+int statvfs(const char *path, struct statvfs *told)
+{
+    return statvfs64(path, (struct statvfs64 *)told);
 }
 
 int poll(struct pollfd *watched, nfds_t count, int timeout_ms)

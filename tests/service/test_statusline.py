@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from usidstreamd.standing import GIB, RECOVERING, ScanStanding, standing_line
+from usidstreamd.statusline import GIB, RECOVERING, ScanStanding, standing_line
 
 ACQUIRING = ScanStanding("acquiring")
 
