@@ -406,3 +406,18 @@ def test_a_ledger_that_cannot_be_of_its_scan_changes_nothing(killed, quick, lie)
             attempt(killed.directory)
         assert caught.value.code == "file_damaged"
         assert files_of(killed.path.parent) == before
+
+
+@pytest.mark.parametrize("killed", [True], indirect=True)
+def test_an_address_far_behind_the_file_makes_it_no_larger(killed, quick):
+    ledger, state = Ledger.open(killed.directory / "ledger")
+    chunk = next(iter(state.chunks))
+    ledger.append([Chunks([chunk._replace(offset=2**40)])])
+    ledger.sync()
+    ledger.close()
+    nbytes = killed.path.stat().st_size
+    report = recover(killed.directory)
+    assert report.how == "in place"
+    assert killed.path.stat().st_size < nbytes + (1 << 20)
+    require_durable(killed)
+    assert recover(killed.directory).how == "nothing to do"

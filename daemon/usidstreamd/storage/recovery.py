@@ -256,10 +256,12 @@ def _repair_in_place(
     coverage = held_coverage(record.layout, record.plans, state.chunks, state.partial)
     entries = state.chunks.entries
     absent = entries[np.array(found.absent, np.intp)]
-    moved = entries[np.array([number for number, _offset in found.moved], np.intp)]
-    moved["offset"] = [offset for _number, offset in found.moved]
+    is_moved = state.chunks.marked([number for number, _offset in found.moved])
+    moved = entries[is_moved]
+    moved["offset"] = [offset for _number, offset in sorted(found.moved)]
     require_room(record.path, int(absent["nbytes"].sum(dtype=np.int64)), COMMITS_KEEP_FREE_BYTES)
-    repair(record.path, state.chunks.end)
+    # Where those that moved were said to be there may be no file at all.
+    repair(record.path, state.chunks.without(is_moved).end)
     try:
         # What is put back is written again, behind everything: its old bytes stay where they are,
         # so that this can be cut short and begun anew.
