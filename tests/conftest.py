@@ -33,6 +33,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         option.numprocesses = min(MAX_WORKERS_COUNT, WORKERS_PER_CORE * (os.cpu_count() or 1))
         # Whole files stay together, so that what a module's tests share is made once.
         option.dist = "loadfile"
+        # As they stand: by their numbers of tests, the few slow trials with kills would come last.
+        option.loadscopereorder = False
 
 
 def _is_of_everything(config: pytest.Config) -> bool:
