@@ -408,3 +408,17 @@ def test_a_client_aborts_whatever_an_exception_says(daemon: Daemon, text: str) -
     assert scan.result.status == "aborted"
     with h5py.File(scan.result.file) as h5_file:
         assert h5_file["Measurement_000"].attrs["abort_reason"].startswith("ArithmeticError: ")
+
+
+@pytest.mark.parametrize("name", ["\n", " acquisition_status", "x ", "x" * 256])
+def test_an_attribute_whose_name_no_file_can_hold_is_refused(peer: RawPeer, name: str) -> None:
+    scan = secrets.token_hex(16)
+    peer.open(small_layout(), scan)
+    peer.send(wire.Annotate(scan=scan, seq=1, attrs={name: 1}))
+    assert peer.expect(wire.Error, scan=scan).code == "bad_attribute"
+    peer.send(wire.Finish(scan=scan, seq=1, attrs={name: 1}))
+    assert peer.expect(wire.Error, scan=scan).code == "bad_attribute"
+    peer.send(wire.Finish(scan=scan, seq=1))
+    result = peer.expect(wire.Finished, scan=scan)
+    with h5py.File(result.file) as h5_file:
+        assert h5_file["Measurement_000"].attrs["acquisition_status"] == b"incomplete"

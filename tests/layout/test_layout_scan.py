@@ -348,7 +348,7 @@ def test_bad_attribute_values(value):
     assert caught.value.field.startswith("attrs.a")
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a\0b", 5])
+@pytest.mark.parametrize("name", ["", " x", "x\n", "x" * 256, "a/b", "a\0b", 5])
 def test_bad_attribute_names(name):
     with pytest.raises(LayoutError) as caught:
         check_attrs({name: 1})

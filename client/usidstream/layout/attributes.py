@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import LayoutError
-from .fields import check_text, kind_of
+from .fields import MAX_NAME_BYTES, check_text, kind_of
 
 MAX_ATTRS_BYTES = 512 * 1024
 """All attributes of a scan together: with the layout they travel in one message frame of 1 MiB."""
@@ -44,15 +44,28 @@ def check_attrs(attrs: object, field: str = "attrs") -> dict[str, AttributeValue
         )
     checked = {}
     for key, value in attrs.items():
-        name = check_text(key, field, empty=False, code="bad_attribute")
-        if "/" in name:
-            raise _bad(f"the name {name!r} contains '/'.", field, "Rename the attribute.")
+        name = _check_name(key, field)
         checked[name] = check_value(value, f"{field}.{name}")
     if attrs_nbytes(checked) > MAX_ATTRS_BYTES:
         raise _bad(
             f"hold more than {MAX_ATTRS_BYTES} bytes.", field, "Store large arrays as a main."
         )
     return checked
+
+
+def _check_name(key: object, field: str) -> str:
+    name = check_text(key, field, empty=False, code="bad_attribute")
+    if "/" in name:
+        raise _bad(f"the name {name[:60]!r} contains '/'.", field, "Rename the attribute.")
+    if name != name.strip():  # it would be stored without them, under what may be another's name
+        raise _bad(f"the name {name[:60]!r} has blanks around it.", field, "Remove them.")
+    if len(name.encode("utf-8")) > MAX_NAME_BYTES:
+        raise _bad(
+            f"the name {name[:60]!r}... is longer than {MAX_NAME_BYTES} bytes.",
+            field,
+            "Shorten it.",
+        )
+    return name
 
 
 def check_value(value: object, field: str) -> AttributeValue:
