@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from usidstream import Dimension, MainLayout, ScanLayout, wire
-from usidstreamd.assembly import Assembly, BufferPool, MemoryScratch, make_grid
+from usidstreamd.assembly import Assembly, BufferPool, MemoryScratch, assembly, make_grid
 from usidstreamd.codecs import choose
-from usidstreamd.pipeline import MainParts, ScanPipeline
+from usidstreamd.pipeline import MainParts, ScanPipeline, scan_pipeline
 from usidstreamd.session import events
 from usidstreamd.storage import ChunkAddress, TileWritten
 
@@ -65,10 +65,10 @@ class Line:
             underway_bytes=underway_bytes,
         )
 
-    def place(self, seq: int, row: int) -> None:
-        data = np.arange(4, dtype="<i2").tobytes()
-        crc = wire.block_crc(row, 4, 0, 1, [data])
-        address = {"row": row, "rows": 4, "col": 0, "cols": 1}
+    def place(self, seq: int, row: int, rows: int = 4) -> None:
+        data = np.arange(rows, dtype="<i2").tobytes()
+        crc = wire.block_crc(row, rows, 0, 1, [data])
+        address = {"row": row, "rows": rows, "col": 0, "cols": 1}
         block = wire.Block(
             scan="0" * 32, main="Height", seq=seq, crc=crc, frames=(data,), **address
         )
@@ -103,6 +103,29 @@ def test_blocks_wait_while_more_than_the_limit_is_on_its_way() -> None:
     line.write_one()
     line.write_one()
     assert line.settled() == [4]
+
+
+def test_no_more_tiles_are_on_their_way_than_the_disk_may_have_waiting(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan_pipeline, "MAX_UNDERWAY_COUNT", 2)
+    for seq in range(1, 5):
+        line.place(seq, row=4 * (seq - 1))
+    assert line.settled() == [1, 2]
+    line.write_one()
+    assert line.settled() == [3]
+
+
+def test_a_block_of_many_tiles_is_placed_as_the_disk_takes_them(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan_pipeline, "MAX_UNDERWAY_COUNT", 2)
+    monkeypatch.setattr(assembly, "MAX_STEP_TILES_COUNT", 1)
+    line.place(1, row=0, rows=16)
+    for _ in range(2):
+        assert line.settled() == [], "two of its four tiles are on their way"
+        line.write_one()
+    assert line.settled() == [1]
 
 
 def test_a_tile_larger_than_the_limit_passes_when_it_is_alone() -> None:

@@ -24,6 +24,8 @@ from .tiles import Tile, TileContext
 
 MAX_RANGES = 64
 """Covered rectangles that a refusal names at most."""
+MAX_STEP_TILES_COUNT = 256
+"""Tiles that one step completes at most: a block may hold thousands of tiny ones."""
 
 
 class Placement:
@@ -51,13 +53,13 @@ class Placement:
         self.taken: list[tuple[Tile, Part]] = []
 
     def step(self) -> list[Tile]:
-        """Take as much of the block as there are buffers for.
+        """Take as much of the block as there are buffers for, and a step has tiles.
 
         Returns
         -------
         list of Tile
-            The tiles that became complete, each with its buffer until `Assembly.release`. If
-            ``done`` is False then, a buffer must come back to the pool before the next step.
+            The tiles that became complete, each with its buffer until `Assembly.release`. If there
+            are none and ``done`` is False, a buffer must come back to the pool first.
 
         Raises
         ------
@@ -66,7 +68,7 @@ class Placement:
             can be repeated.
         """
         parts = self._parts
-        while parts:
+        while parts and len(self._completed) < MAX_STEP_TILES_COUNT:
             part = parts[0]
             if self._again and self._assembly.touches(part):
                 parts.popleft()

@@ -50,6 +50,8 @@ UNDERWAY_BYTES_PER_ENCODER = 4 << 20
 """Complete tiles on their way into the file, for each thread that encodes: one in its hands, one
 that waits. With more of them nothing is placed, for a longer queue makes nothing quicker: what is
 new waits longer to become durable, and takes memory."""
+MAX_UNDERWAY_COUNT = 1024
+"""Tiles on their way into the file, however small, about: each is a command that waits."""
 
 _FINISHED = ("complete", "incomplete")
 
@@ -254,7 +256,9 @@ class ScanPipeline:
 
     def _is_busy(self) -> bool:
         """Whether blocks must wait: memory goes to what a commit or the file has not taken yet."""
-        return self._writer.nbytes > self._underway_bytes or self._commits.is_behind
+        writer = self._writer
+        is_full = writer.nbytes > self._underway_bytes or writer.count >= MAX_UNDERWAY_COUNT
+        return is_full or self._commits.is_behind
 
     def _replay_one(self, replay: Iterator[tuple[int, JournalBlock]]) -> bool:
         """Place a journalled block again; return whether to go on."""
@@ -273,9 +277,13 @@ class ScanPipeline:
         return True
 
     def _step(self, main: str, placement: Placement) -> bool:
-        """Go on with a placement; return whether it is done."""
-        for tile in placement.step():
-            self._writer.write(main, tile, tile.array, is_complete=True)
+        """Go on with a placement as far as there is room; return whether it is done."""
+        while self._writer.count < MAX_UNDERWAY_COUNT:
+            completed = placement.step()
+            for tile in completed:
+                self._writer.write(main, tile, tile.array, is_complete=True)
+            if placement.done or not completed:
+                break
         return placement.done
 
     def _begin(self, block: JournalBlock, again: bool) -> Placement:

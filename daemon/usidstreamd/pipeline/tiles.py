@@ -104,6 +104,11 @@ class TileWriter:
         self._addresses: list[storage.ChunkAddress] = []
         self._written: list[Tile] = []
 
+    @property
+    def count(self) -> int:
+        """The number of tiles that are on their way."""
+        return len(self._writes)
+
     def write(self, main: str, tile: Tile, data: npt.NDArray[Any], *, is_complete: bool) -> None:
         """Encode and write a tile's chunks."""
         token = next(self._tokens)
