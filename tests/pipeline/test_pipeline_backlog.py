@@ -31,10 +31,13 @@ class Main:
         self.backlog = Backlog()
 
     def place(self, block, again=False):
-        """Place a journal's block; return the placement."""
+        """Place a journal's block, as if complete tiles were written at once."""
         placement = self.assembly.begin(block_to_place(block), again=again)
-        placement.step()
-        assert placement.done
+        while not placement.done:
+            completed = placement.step()
+            assert placement.done or completed
+            for tile in completed:
+                self.assembly.release(tile)
         return placement
 
     def write(self, rows, cols=slice(0, N_COLS), again=False, data=DATA):
