@@ -165,12 +165,15 @@ def in_words(told):
             f" {part['rss_bytes'] / 1e6:.0f} MB"
         )
     first, last = chunks["parts"][0], chunks["parts"][-1]
-    each = (last["rss_bytes"] - first["rss_bytes"]) / (last["chunks"] - first["chunks"])
+    n_more = last["chunks"] - first["chunks"]
+    running = max(0.0, (last["rss_bytes"] - first["rss_bytes"]) / n_more)
+    ending = (chunks["peak_bytes"] - last["rss_bytes"]) / last["chunks"]
     n_large = LARGE_SCAN_BYTES / USUAL_CHUNK_BYTES
     yield (
-        f"The end of the scan takes {chunks['finish_s']:.1f} s, peak memory"
-        f" {chunks['peak_bytes'] / 1e6:.0f} MB. A chunk's book-keeping is {each:.0f} bytes:"
-        f" {each * n_large / 1e6:.0f} MB for the {n_large:,.0f} chunks of a scan of 300 GB."
+        f"A chunk's book-keeping is {running:.0f} bytes of memory while the scan runs, and"
+        f" {ending:.0f} more while it ends, which takes {chunks['finish_s']:.1f} s:"
+        f" {running * n_large / 1e6:.0f} and {ending * n_large / 1e6:.0f} MB for the"
+        f" {n_large:,.0f} chunks of a scan of 300 GB."
     )
     seen = told["visible"]
     yield (
