@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,10 +21,14 @@ import typer
 import usidstream
 from usidstream.console import EXIT_FAULT, run_app
 from usidstream.errors import UsidstreamError
+from usidstream.keys import ClientKeys, read_key_file
 from usidstream.progress import show_progress
+from usidstream.wire import DEFAULT_DATA_PORT
 
 from . import config as configuration
 from . import h5usid, logs
+from .companion import Dashboard
+from .ports import wanted_port
 from .server import Server
 from .service import Service
 from .storage import RecoveryReport, recover_path
@@ -34,6 +38,9 @@ if TYPE_CHECKING:
 
 DEMO_MEMORY_BUDGET_MB = 64
 DEMO_FLUSH_INTERVAL_S = 1.0
+DEMO_DASHBOARD_TIMEOUT_S = 20.0
+DASHBOARD_PORT_STEP = 3
+"""The dashboard's port is this far behind the data port."""
 
 app = typer.Typer(
     name="usidstreamd",
@@ -83,11 +90,44 @@ def serve(
     if sys.platform != "win32":  # which has no such signal
         signal.signal(signal.SIGHUP, lambda *_: server.reload())
     print(f"usidstreamd ready {server.endpoint}", flush=True)
-    server.run()
+    with dashboard_beside(server):
+        server.run()
     if server.has_hanging_threads:
         # The interpreter would wait for them, and for what they hold, for as long as they hang.
         logging.shutdown()
         os._exit(EXIT_FAULT)
+
+
+@contextmanager
+def dashboard_beside(server: Server) -> Iterator[Dashboard | None]:
+    """Run the dashboard's process while the ``with`` block lasts, if there is to be one."""
+    config = server.config
+    port = wanted_port(config.dashboard, config.bind, DASHBOARD_PORT_STEP)
+    lacks_key = config.server_key_file is not None and config.dashboard_key_file is None
+    if port is None or server.telemetry_port is None or lacks_key:
+        yield None
+        return
+    options = ["--to", _on_this_machine(server.endpoint), "--data-dir", str(config.data_dir)]
+    if config.server_key_file is not None:
+        options += ["--server-key", read_key_file(config.server_key_file).public]
+        options += ["--key-file", str(config.dashboard_key_file)]
+
+    def tell_port(found: int | None) -> None:
+        server.dashboard_port = found
+
+    beside = Dashboard(options, port, server.warnings, tell_port)
+    beside.start()
+    try:
+        yield beside
+    finally:
+        beside.close()
+
+
+def _on_this_machine(endpoint: str) -> str:
+    """Return how this machine itself reaches an endpoint that listens everywhere."""
+    return endpoint.replace("tcp://0.0.0.0:", "tcp://127.0.0.1:").replace(
+        "tcp://[::]:", "tcp://[::1]:"
+    )
 
 
 @app.command("check-config")
@@ -131,6 +171,9 @@ def demo(
     rate: Annotated[
         float | None, typer.Option(metavar="NUMBER", help="Pixels per second.", min=1e-6)
     ] = None,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Serve the dashboard until Ctrl-C when the scan is over.")
+    ] = False,
 ) -> None:
     """Run a daemon and a simulated scan; end with the finished file's tree and path."""
     # Only the demo needs the instrument's side; a daemon starts without it.
@@ -146,21 +189,32 @@ def demo(
         flush_interval_s=DEMO_FLUSH_INTERVAL_S,
     )
     feed = preset(preset_name)
-    with running(Server(config)) as server:
-        result = _simulate_scan(server.endpoint, feed, preset_name, rate)
-    _print_tree(Path(result.file))
-    print(f"\n{result.status}: {result.file}")
+    with running(Server(config)) as server, dashboard_beside(server) as beside:
+        url = beside.wait_ready(DEMO_DASHBOARD_TIMEOUT_S) if beside else ""
+        result = _simulate_scan(server.endpoint, url, feed, preset_name, rate)
+        _print_tree(Path(result.file))
+        print(f"\n{result.status}: {result.file}", flush=True)
+        if stay:
+            print(f"The dashboard stays at {url} until Ctrl-C.", file=sys.stderr)
+            _wait_for_interrupt()
     if result.status != "complete":
         raise typer.Exit(EXIT_FAULT)
 
 
+def _wait_for_interrupt() -> None:
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
 def _simulate_scan(
-    endpoint: str, feed: Feed, name: str, rate: float | None
+    endpoint: str, url: str, feed: Feed, name: str, rate: float | None
 ) -> usidstream.ScanResult:
     from usidstream.feeds.simulate import run as simulate
     from usidstream.feeds.simulate import unit_name
 
     print(f"A daemon listens at {endpoint}; a simulated instrument sends a scan.", file=sys.stderr)
+    if url:
+        print(f"See it live at {url}", file=sys.stderr)
     with usidstream.connect(endpoint) as client, client.open_scan(feed.layout, "demo") as scan:
         with show_progress(f"{name} scan", unit_name(feed.layout)) as advance:
             simulate(scan, feed, rate_per_s=rate, progress=advance)
@@ -190,6 +244,58 @@ def running(server: Server) -> Iterator[Server]:
         thread.join()
     if failures:
         raise failures[0]
+
+
+@app.command()
+def dashboard(
+    to: Annotated[
+        str, typer.Option(metavar="ENDPOINT", help="The daemon's data port.")
+    ] = f"tcp://127.0.0.1:{DEFAULT_DATA_PORT}",
+    port: Annotated[
+        int, typer.Option(metavar="NUMBER", help="0 takes any free one.", min=0, max=65535)
+    ] = DEFAULT_DATA_PORT + DASHBOARD_PORT_STEP,
+    address: Annotated[
+        str, typer.Option(metavar="HOST", help="Where to listen; beyond loopback with a token.")
+    ] = "127.0.0.1",
+    token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Holds the token; one is made if not given."),
+    ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST:PORT", help="By which browsers know it too; may be repeated."),
+    ] = None,
+    data_dir: DataDirOption = None,
+    server_key: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|KEY", help="The public key of a daemon that asks for keys."),
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The dashboard's own NAME.key_secret.")
+    ] = None,
+    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
+) -> None:
+    """Serve a web page that shows the scans of a daemon while they run, and finished ones."""
+    try:
+        from .dashboard import serving
+    except ImportError as error:
+        raise UsidstreamError(
+            f"the dashboard lacks a package: {error}", hint="pip install 'usidstream[daemon]'"
+        ) from error
+
+    options = serving.Options(
+        endpoint=to,
+        address=address,
+        port=port,
+        token=token_file.read_text("utf-8").strip() if token_file else None,
+        origins=tuple(origin or ()),
+        directory=data_dir,
+        keys=ClientKeys.load(server_key, key_file),
+        ends_with_input=with_parent,
+    )
+    for name in ("bokeh", "tornado.access"):  # they tell of every page that was closed
+        logging.getLogger(name).setLevel(logging.ERROR)
+    serving.serve(options, lambda url: print(f"usidstreamd dashboard ready {url}", flush=True))
 
 
 @app.command()

@@ -129,6 +129,7 @@ class Server:
         self._waiting = WaitingScans(config.resume_timeout_s)
         self._must_stop = False
         self.has_hanging_threads = False
+        self.dashboard_port: int | None = None  # set by whoever runs it beside this daemon
         self._stopping_since_s: float | None = None
         self._disk = Disk(config.data_dir, config.disk_reserve_mb * MIB)
         self._encoders = ThreadPoolExecutor(
@@ -153,6 +154,11 @@ class Server:
         self._telemetry = self._make_telemetry()
         self._publish_metrics()
         self._find_waiting_scans(time.monotonic())
+
+    @property
+    def telemetry_port(self) -> int | None:
+        """Where viewers watch; None if that is off."""
+        return self._telemetry.port
 
     # -- the loop
 
@@ -477,6 +483,7 @@ class Server:
             "data": int(self.endpoint.rpartition(":")[2]),
             "telemetry": self._telemetry.port,
             "metrics": self._metrics.port,
+            "dashboard": self.dashboard_port,
         }
 
     def _on_open(self, peer: bytes, message: wire.Open, now: float) -> None:

@@ -52,8 +52,9 @@ def test_the_demo_ends_with_a_whole_file_its_tree_and_its_path(demo: Demo) -> No
 
 
 def test_the_demo_speaks_to_a_newcomer(demo: Demo) -> None:
-    first, *others = demo.done.stderr.splitlines()
+    first, second, *others = demo.done.stderr.splitlines()
     assert first.startswith("A daemon listens at tcp://127.0.0.1:")
+    assert second.startswith("See it live at http://127.0.0.1:")
     assert others
     assert all(line.startswith("be scan: ") for line in others), "no line of the daemon's log"
 

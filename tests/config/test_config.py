@@ -12,7 +12,9 @@ from usidstreamd.config import Config, ConfigError, load
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "usidstream.toml"
 CHOSEN_BY_THE_MACHINE = {"data_dir", "codec_threads"}
-NONE_UNLESS_GIVEN = {"server_key_file", "client_keys_dir", "metrics_token_file"}
+NONE_UNLESS_GIVEN = {
+    "server_key_file", "client_keys_dir", "dashboard_key_file", "metrics_token_file",
+}  # fmt: skip
 
 
 def test_the_shipped_file_loads_and_holds_the_defaults() -> None:

@@ -42,7 +42,7 @@ def status_of(port: int, path: str = "/metrics", method: str = "GET", **headers:
         f"http://127.0.0.1:{port}{path}", headers=headers, method=method
     )
     try:
-        with urllib.request.urlopen(request, timeout=20.0) as answer:  # noqa: S310 - http
+        with urllib.request.urlopen(request, timeout=20.0) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         error.close()

@@ -24,12 +24,14 @@ SCRIPTS = Path(sys.executable).parent
 class Daemon:
     """``usidstreamd serve`` on a free port; the same port again after a restart.
 
-    ``environment`` holds variables that its next start adds to ours.
+    ``environment`` holds variables that its next start adds to ours. There is no dashboard beside
+    it unless the options ask for one.
     """
 
     def __init__(self, data_dir: Path, **options: object) -> None:
         self.data_dir = data_dir
         self.config = data_dir.parent / f"{data_dir.name}.toml"
+        self._defaults = {} if "dashboard" in options else {"USIDSTREAM_DASHBOARD": "off"}
         self.config.write_text("".join(f"{key} = {_toml(v)}\n" for key, v in options.items()))
         self.endpoint = "tcp://127.0.0.1:0"
         self.log = ""
@@ -57,7 +59,7 @@ class Daemon:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | self.environment,
+            env=os.environ | self._defaults | self.environment,
         )
         self._drain = threading.Thread(target=self._collect_log)
         self._drain.start()

@@ -96,6 +96,13 @@ class Config(BaseModel):
         "show (Authorization: Bearer ...). With it they are told on the host of bind, else to this "
         "machine only. Default: none.",
     )
+    dashboard: int | str = Field(
+        default="auto",
+        json_schema_extra=PORT_SCHEMA,
+        description='The port of the dashboard\'s page, on this machine only. "auto" is the third '
+        'after that of bind, 0 any free one, "off" none. If it is taken, any free one is, with a '
+        "warning. It is a process of its own, fed by the telemetry.",
+    )
     allow_insecure: bool = Field(
         default=False,
         description="Listening beyond this machine without keys is refused unless this is true: "
@@ -114,6 +121,13 @@ class Config(BaseModel):
         examples=["/etc/usidstream/keys/clients"],
         description="The public keys of the clients that are let in, NAME.key each; read again on "
         "SIGHUP. Default: the folder clients beside server_key_file.",
+    )
+    dashboard_key_file: Path | None = Field(
+        default_factory=_none,
+        strict=False,
+        examples=["/etc/usidstream/keys/dashboard.key_secret"],
+        description="The dashboard's own client key, where the daemon asks for keys; without it "
+        "there is no dashboard then. Default: none.",
     )
     memory_budget_mb: int = Field(
         default=128,
@@ -275,7 +289,13 @@ class Config(BaseModel):
             raise ValueError("must name a directory, such as /data/usidstream")
         return value.expanduser()
 
-    @field_validator("server_key_file", "client_keys_dir", "metrics_token_file", mode="after")
+    @field_validator(
+        "server_key_file",
+        "client_keys_dir",
+        "metrics_token_file",
+        "dashboard_key_file",
+        mode="after",
+    )
     @classmethod
     def _is_where(cls, value: Path | None) -> Path | None:
         if value == Path():
@@ -290,7 +310,7 @@ class Config(BaseModel):
             raise ValueError("must look like tcp://127.0.0.1:5755 (port 0 takes any free one)")
         return value
 
-    @field_validator("telemetry", "metrics", mode="before")
+    @field_validator("telemetry", "metrics", "dashboard", mode="before")
     @classmethod
     def _is_port(cls, value: Any) -> Any:
         if value in ("auto", "off") or (type(value) is int and 0 <= value <= MAX_PORT):
