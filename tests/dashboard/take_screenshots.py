@@ -58,7 +58,7 @@ def take_demo(page: Page, path: Path) -> None:
             assert demo.stderr is not None
             lines = iter(demo.stderr.readline, "")
             url = next(line.split()[-1] for line in lines if line.startswith("See it live"))
-            time.sleep(20)
+            time.sleep(14)
             take(page, f"{url}?row=1305", path, WIDTHS[0])
         finally:
             demo.terminate()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ MAX_OPEN_FILES_COUNT = 8
 MAX_WAITING_COUNT = 16
 MAX_LISTED_FILES_COUNT = 200
 READ_TIMEOUT_S = 5.0
+REFRESH_INTERVAL_S = 0.5
+"""Several maps of one file look at its coverage together."""
 MAX_SPECTRUM_POINTS_COUNT = 65_536
 
 _T = TypeVar("_T")
@@ -50,6 +53,7 @@ class Files:
         self._thread = ThreadPoolExecutor(1, "files")
         self._waiting = 0
         self._open: OrderedDict[Path, LiveFile] = OrderedDict()
+        self._refreshed_s: dict[Path, float] = {}
 
     def close(self) -> None:
         """Close all files, unless the disk hangs."""
@@ -130,14 +134,18 @@ class Files:
     # -- in the thread
 
     def _mains(self, path: Path) -> list[LiveMain]:
-        live = self._open.get(path)
+        now, live = time.monotonic(), self._open.get(path)
         if live is None:
             live = self._open[path] = open_live(path)
-        else:
+            self._refreshed_s[path] = now
+        elif now - self._refreshed_s[path] > REFRESH_INTERVAL_S:
             live.refresh()
+            self._refreshed_s[path] = now
         self._open.move_to_end(path)
         while len(self._open) > MAX_OPEN_FILES_COUNT:
-            self._open.popitem(last=False)[1].close()
+            closed, oldest = self._open.popitem(last=False)
+            oldest.close()
+            del self._refreshed_s[closed]
         mains = list(live.mains.values())
         if not mains:
             raise FileUnavailableError(f"{path.name} holds no main dataset")
