@@ -90,6 +90,15 @@ class Page:
         self._driver.get(url)
         wait_for(self.is_ready, "the page", timeout_s)
 
+    def leave(self) -> None:
+        """Look at nothing."""
+        self._driver.get("about:blank")
+
+    @property
+    def driver_pid(self) -> int:
+        """The process whose descendants are all of the browser."""
+        return int(self._driver.service.process.pid)
+
     def resize(self, width: int, height: int) -> None:
         sizes = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes)
@@ -262,8 +271,11 @@ class Page:
 
 
 @contextmanager
-def chromium(width: int = 1400, height: int = 1040) -> Iterator[Page]:
-    """Run a browser with a profile of its own."""
+def chromium(width: int = 1400, height: int = 1040, *, keeps_log: bool = True) -> Iterator[Page]:
+    """Run a browser with a profile of its own.
+
+    Without a log it is as a user's, and `Page.faults` and `Page.requested` know nothing.
+    """
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -272,12 +284,14 @@ def chromium(width: int = 1400, height: int = 1040) -> Iterator[Page]:
         for flag in [*FLAGS.split(), f"--user-data-dir={profile}"]:
             options.add_argument(flag)
         options.binary_location = str(CHROMIUM)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        if keeps_log:
+            options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
         try:
-            driver.get("about:blank")
-            driver.get_log("performance")
             page = Page(driver)
+            page.leave()
+            if keeps_log:
+                page.requested()  # what the empty page asked for
             page.resize(width, height)
             yield page
         finally:
