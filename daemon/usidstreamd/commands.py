@@ -31,7 +31,7 @@ from .companion import Dashboard
 from .ports import wanted_port
 from .server import Server
 from .service import Service
-from .storage import RecoveryReport, recover_path
+from .storage import RecoveryReport, find_remainders, recover_path, remove_finished
 
 if TYPE_CHECKING:
     from usidstream.feeds import Feed
@@ -390,6 +390,33 @@ def _recovery_in_words(outcome: RecoveryReport | UsidstreamError) -> str:
     if outcome.blocks_to_replay is not None:
         line += f", {outcome.blocks_to_replay} blocks journalled"
     return "\n".join([line, *(f"  not certain: {text}" for text in outcome.uncertain)])
+
+
+@app.command()
+def journals(
+    data_dir: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DATA_DIR", help="Where files are written.", exists=True, file_okay=False
+        ),
+    ] = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove what scans that have ended have left.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List what stands beside the files: scans that wait, and what is left; never removes data."""
+    from . import journal_list
+
+    directory = data_dir or configuration.load(None).data_dir
+    removals = list(remove_finished(directory)) if remove else []
+    remainders = list(find_remainders(directory))
+    if as_json:
+        print(json.dumps(journal_list.as_plain(remainders, removals), indent=2))
+    else:
+        print("\n".join(journal_list.in_lines(directory, remainders, removals)))
+    if any(removal.kept_for for removal in removals):
+        raise typer.Exit(EXIT_FAULT)
 
 
 @app.command()

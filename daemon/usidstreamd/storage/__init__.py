@@ -56,6 +56,7 @@ from .record import (
 )
 from .recovery import RecoveryReport
 from .rescue import recover_path
+from .retention import KINDS, Remainder, Removal, find_remainders, remove_finished
 from .scratch import FileScratch
 from .segments import JournalBlock
 from .space import SpaceWatch, free_bytes
@@ -64,6 +65,7 @@ from .syncs import SyncObserver, syncs_told_to
 from .thread import StorageThread
 
 __all__ = [
+    "KINDS",
     "LEDGER_NAME",
     "SCRATCH_NAME",
     "STATUS_INTERRUPTED",
@@ -100,6 +102,8 @@ __all__ = [
     "OpenRecord",
     "Ready",
     "RecoveryReport",
+    "Remainder",
+    "Removal",
     "Resume",
     "SpaceBack",
     "SpaceShort",
@@ -114,11 +118,13 @@ __all__ = [
     "ancillary_nbytes",
     "contact_age_s",
     "find_journals",
+    "find_remainders",
     "free_bytes",
     "is_interrupted",
     "recover_path",
     "refuse_reserved",
     "refuse_reserved_in",
+    "remove_finished",
     "remove_journal",
     "remove_unfinished",
     "reserved_names",

@@ -7,9 +7,10 @@ end; the operating system releases it when a daemon dies.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from usidstream.errors import UsidstreamError
 
@@ -35,19 +36,7 @@ class DataDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        lock_path = path.joinpath(*LOCK_PARTS)
-        self._lock = FileLock(lock_path)
-        try:
-            lock_path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UsidstreamError(
-                f"{path} is in use by another daemon",
-                code="storage_failed",
-                hint="Stop that one, or choose another --data-dir.",
-            ) from error
-        except OSError as error:
-            raise storage_error("lock", lock_path, error) from error
+        self._lock = _acquire(path)
         remove_unfinished(path)
 
     def waiting(self) -> Iterator[OpenRecord | StorageError]:
@@ -57,3 +46,36 @@ class DataDirectory:
     def close(self) -> None:
         """Release the lock."""
         self._lock.release()
+
+
+@contextmanager
+def hold_directory(path: Path) -> Iterator[None]:
+    """Keep daemons out of a data directory while the ``with`` block lasts.
+
+    Raises
+    ------
+    UsidstreamError
+        It cannot be written, or a daemon uses it.
+    """
+    lock = _acquire(path)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(path: Path) -> BaseFileLock:
+    lock_path = path.joinpath(*LOCK_PARTS)
+    lock = FileLock(lock_path)
+    try:
+        lock_path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UsidstreamError(
+            f"{path} is in use by another daemon",
+            code="storage_failed",
+            hint="Stop that one, or choose another --data-dir.",
+        ) from error
+    except OSError as error:
+        raise storage_error("lock", lock_path, error) from error
+    return lock
