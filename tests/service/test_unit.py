@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import configparser
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -15,6 +17,7 @@ from usidstreamd.service import BEATS_PER_WATCHDOG_COUNT
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "config" / "usidstreamd.service"
+WINDOWS = ROOT / "config" / "windows" / "usidstreamd.xml"
 WORST_EXPOSURE = 20
 """In tenths, of systemd's measure from 0 to 100; a service that restricts nothing has 96."""
 
@@ -37,6 +40,23 @@ def test_its_times_fit_the_daemon() -> None:
     assert seconds(service["TimeoutStopSec"]) >= wanted_s
     # A file that hangs is told long before the loop counts as hanging.
     assert seconds(service["WatchdogSec"]) / BEATS_PER_WATCHDOG_COUNT >= 5
+
+
+def test_the_windows_service_leaves_the_time_to_stop() -> None:
+    service = ElementTree.parse(WINDOWS).getroot()  # noqa: S314 - our own file
+    assert service.tag == "service"
+    amount, unit = service.findtext("stoptimeout", "").split()
+    assert unit == "sec"
+    assert float(amount) >= Config().shutdown_timeout_s + STOP_MARGIN_S
+    assert service.findtext("executable", "").endswith("usidstreamd.exe")
+    assert service.findtext("arguments", "").startswith("serve --config ")
+
+
+def test_the_guide_points_to_files_that_exist() -> None:
+    guide = ROOT / "docs" / "operating.md"
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", guide.read_text("utf-8"))
+    assert "../config/windows/usidstreamd.xml" in links
+    assert [link for link in links if not (guide.parent / link).exists()] == []
 
 
 @pytest.fixture
