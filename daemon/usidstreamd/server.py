@@ -649,6 +649,7 @@ class Server:
             "memory_budget_bytes": self._shop.pool.budget_bytes,
             "ports": self._ports(),
             "warnings": [condition.to_dict() for condition in self.warnings.current()],
+            "ended": self._supervisor.ended(),
             "disk_left_s": self._disk.left_s(per_s),
             **telemetry,
             **self._disk.describe(),

@@ -96,6 +96,8 @@ def test_what_is_hardly_meant_is_noted(tmp_path: Path) -> None:
     fine = Config(data_dir=tmp_path, disk_reserve_mb=64)
     free_mb = shutil.disk_usage(tmp_path).free // MIB
     assert foresee(fine).notes == () or free_mb < 64
+    (unknown,) = foresee(fine.model_copy(update={"on_event": ["/no/such/program"]})).notes
+    assert unknown == "on_event: /no/such/program is no program that this user can run"
     (short,) = foresee(Config(data_dir=tmp_path, disk_reserve_mb=1 << 30)).notes
     assert "are free for data_dir" in short
 

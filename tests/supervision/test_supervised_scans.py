@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support.daemon import Daemon, wait_for
+from support.daemon import Daemon, command, wait_for
 from support.failing_disk import FailingDisk
 from support.left_scans import leave_a_scan
 from support.rowscan import CHUNK_ROWS, MAIN, N_ROWS, make_layout, values
@@ -132,7 +132,10 @@ def test_a_finish_with_missing_rows_says_exactly_which(start: Start, teller: Tel
         scan = client.open_scan(make_layout())
         scan.write_at(there, values(there))
         result = scan.finish()
+        (end,) = client.status()["daemon"]["ended"]
     assert result.status == "incomplete"
+    assert (end["scan"], end["status"], end["missing_ranges"]) == (scan.scan_id, "incomplete", 4)
+    assert end["missing"] == {MAIN: [list(r) for r in missing]}
     assert result.missing == {MAIN: missing}
     told = teller.expect("finished")
     assert told["status"] == "incomplete"
@@ -140,6 +143,8 @@ def test_a_finish_with_missing_rows_says_exactly_which(start: Start, teller: Tel
     words = f"{MAIN} lacks 7 positions: 0..2, 77, 100..101, {N_ROWS - 1}"
     assert words in told["text"]
     assert words in daemon.log
+    status = command("usidstream", "status", "--to", daemon.endpoint)
+    assert f"{scan.scan_id}  incomplete; {words}  {result.file}" in status.stdout
 
 
 def test_a_scan_that_fails(start: Start, teller: Teller, disk: FailingDisk) -> None:
@@ -259,12 +264,12 @@ def test_a_loop_that_hangs_is_told_by_another_thread(
 
 
 @pytest.mark.parametrize(
-    "command",
+    "words",
     [["/nowhere/at/all"], ["false"], ["sleep", "1000"]],
     ids=["missing", "fails", "hangs"],
 )
-def test_a_bad_command_hurts_no_scan_and_no_stop(tmp_path: Path, command: list[str]) -> None:
-    daemon = Daemon(tmp_path / "data", on_event=command, on_event_timeout_s=0.3, stall_floor_s=0.1)
+def test_a_bad_command_hurts_no_scan_and_no_stop(tmp_path: Path, words: list[str]) -> None:
+    daemon = Daemon(tmp_path / "data", on_event=words, on_event_timeout_s=0.3, stall_floor_s=0.1)
     with daemon, connect(daemon.endpoint) as client:
         with client.open_scan(make_layout()) as scan:
             write(scan, 0, 100)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..ranges import ranges_in_words
 from .words import at_clock, in_bytes, in_line, in_percent, in_rate, in_time
 
 SHORT_ID_CHARS = 8
+MAX_RANGES_COUNT = 20
 Facts = Mapping[str, Any]
 
 
@@ -25,6 +27,7 @@ def report_lines(report: Facts) -> Iterator[str]:
         trouble = scan.get("failure") or scan.get("shortage")
         if trouble:
             yield f"{scan['scan']}: {in_line(trouble)}"
+    yield from _ended_lines(daemon.get("ended", ()))
 
 
 def daemon_lines(daemon: Facts) -> Iterator[str]:
@@ -77,6 +80,22 @@ def _disk(daemon: Facts) -> Iterator[str]:
     if daemon.get("disk_left_s") is not None:
         per_s = in_bytes(daemon["write_bytes_per_s"])
         yield f"{in_time(daemon['disk_left_s'])} left at {per_s}/s"
+
+
+def _ended_lines(ends: Sequence[Facts]) -> Iterator[str]:
+    """Yield a line for each scan that has ended lately, with the positions that it lacks."""
+    if ends:
+        yield ""
+        yield "ended lately:"
+    for end in ends:
+        lacks = [
+            f"{in_line(main)} lacks {ranges_in_words(ranges, MAX_RANGES_COUNT)}"
+            for main, ranges in end["missing"].items()
+        ]
+        told = sum(map(len, end["missing"].values()))
+        if told < end["missing_ranges"]:
+            lacks.append(f"and {end['missing_ranges'] - told} more ranges, see verify")
+        yield f"{end['scan']}  {'; '.join([end['status'], *lacks])}  {_file(end)}"
 
 
 _HEADINGS = ("scan", "state", "durable", "", "rate", "left", "not durable", "missing", "file")

@@ -102,6 +102,8 @@ def _doubts(config: Config) -> Iterator[str]:
             f"flush_interval_s = {config.flush_interval_s:g} is shorter than commit_interval_s = "
             f"{config.commit_interval_s:g}: readers see rows before they are acknowledged"
         )
+    if config.on_event and shutil.which(config.on_event[0]) is None:
+        yield f"on_event: {config.on_event[0]} is no program that this user can run"
     if config.allow_insecure and config.server_key_file is None:
         yield f"allow_insecure = true: whoever reaches {config.bind} can write files here"
     if config.client_keys_dir is not None and config.server_key_file is None:

@@ -7,7 +7,8 @@ its thread. It decides nothing about a scan's life.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from usidstream.errors import UsidstreamError
@@ -28,6 +29,9 @@ log = get_logger()
 LOOK_INTERVAL_S = 0.05
 MAX_LOGGED_RANGES_COUNT = 100
 """Of one main, in one line; the command, the client and the file are told all of them."""
+MAX_REMEMBERED_ENDS_COUNT = 16
+MAX_REMEMBERED_RANGES_COUNT = 100
+"""Of one scan's end, so that a status with all of them stays a small message."""
 LOOP = ("", "loop")
 _GROWING = (State.ACQUIRING, State.FINISHING)
 
@@ -88,6 +92,7 @@ class Supervisor:
         self._rule = StallRule(options.stall_floor_s, options.stall_factor)
         self._hook = Hook(options.on_event, options.on_event_timeout_s)
         self._seen: dict[str, Arrivals] = {}
+        self._ends: deque[dict[str, Any]] = deque(maxlen=MAX_REMEMBERED_ENDS_COUNT)
         self._look_due_s = float("-inf")
         self.loop = Activity()
         self.io_watch = IoWatch(options.io_stall_s, self._tell_operation)
@@ -178,7 +183,21 @@ class Supervisor:
             log.warning("rows_missing", scan=scan.scan_id, missing=missing)
         text = f"{result.status}: {result.file}" + (f"; {missing}" if missing else "")
         ranges = {main: [list(r) for r in found] for main, found in result.missing.items()}
+        self._ends.appendleft(
+            {
+                "scan": scan.scan_id,
+                "name": scan.session.layout.name,
+                "file": result.file,
+                "status": result.status,
+                "missing": dict(_first(ranges, MAX_REMEMBERED_RANGES_COUNT)),
+                "missing_ranges": sum(map(len, ranges.values())),
+            }
+        )
         self._run_for("finished", scan, text, status=result.status, missing=ranges)
+
+    def ended(self) -> list[dict[str, Any]]:
+        """Tell how the latest scans have ended, the last one first, as plain values."""
+        return list(self._ends)
 
     def note_space(self, shortage: UsidstreamError | None) -> None:
         """Take that the disk is short of room, or short no more."""
@@ -212,6 +231,16 @@ class Supervisor:
         session = scan.session
         name = session.layout.name
         self._hook.post(Happening(event, text, scan.scan_id, name, session.file, details))
+
+
+def _first(
+    ranges: Mapping[str, list[list[int]]], most: int
+) -> Iterator[tuple[str, list[list[int]]]]:
+    """Yield the first ranges of all mains together."""
+    for main, found in ranges.items():
+        if most > 0:
+            yield main, found[:most]
+        most -= len(found)
 
 
 def missing_in_words(missing: Mapping[str, Sequence[tuple[int, int]]]) -> str:
