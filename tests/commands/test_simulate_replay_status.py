@@ -238,7 +238,9 @@ def test_status_tells_what_the_daemon_does(daemon: Daemon) -> None:
     first, *lines = told.stdout.splitlines()
     assert daemon.endpoint in first
     assert str(daemon.data_dir) in first
-    assert [line for line in lines if scan.scan_id in line and "6/16" in line and scan.file in line]
+    assert [
+        line for line in lines if scan.scan_id in line and "6 of 16" in line and scan.file in line
+    ]
     plain = json.loads(report.stdout)
     assert plain["daemon"]["endpoint"] == daemon.endpoint
     assert [entry["positions"] for entry in plain["scans"] if entry["scan"] == scan.scan_id] == [6]
