@@ -27,7 +27,7 @@ from support.storing import layout_of, main_of
 from usidstream import wire
 from usidstream.errors import error_for
 
-BATCH_CASES = 250
+BATCH_CASES = 500
 """Answers to a batch fit into the daemon's queue for a client, so that none is dropped."""
 RAW_EVERY_BATCHES = 20
 RETRY_S = 0.02
@@ -68,13 +68,13 @@ class Flood:
             for frames in cases:
                 self._socket.send_frames(frames)
             told = self._answers()
+            self._clear_up()
         except AssertionError as error:
             raise AssertionError(self._again(first, count, str(error))) from error
         refused = sum(isinstance(m, wire.Error) and m.operation == "read" for m in told)
         assert refused == unreadable, self._again(
             first, count, f"{unreadable} messages were not to be read, {refused} were refused"
         )
-        self._clear_up()
 
     def knock(self, number: int) -> None:
         """Say what is no ZeroMQ at all to the daemon's port, and hang up."""
@@ -198,31 +198,32 @@ class Flood:
 
     def _clear_up(self) -> None:
         """End all that may be open, and remove the files; the next batch begins anew."""
-        for scan, frames in self._opens.items():
-            ended = self._end(scan, frames)
-            if ended is not None:
-                Path(ended.file).unlink(missing_ok=True)
+        left = dict(self._opens)
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        for frames in left.values():
+            self._socket.send_frames(frames)  # opens it, or resumes what the peer has let go of
+        while left:
+            assert time.monotonic() < deadline, f"{list(left)} do not end: {self._socket.seen[-5:]}"
+            answer = self._socket.receive()
+            scan = getattr(answer, "scan", "")
+            if scan in left and self._is_over(answer, left[scan]):
+                del left[scan]
         self._opens.clear()
         self._scan = ""
 
-    def _end(self, scan: str, frames: list[bytes]) -> wire.Aborted | wire.Finished | None:
-        """Abort a scan, which the peer may have let go of; return None if it was never opened."""
-        deadline = time.monotonic() + ANSWER_TIMEOUT_S
-        self._socket.send_frames(frames)  # opens it, or resumes it
-        while time.monotonic() < deadline:
-            answer = self._socket.receive()
-            if answer is None or getattr(answer, "scan", "") != scan:
-                continue
-            if isinstance(answer, wire.Aborted | wire.Finished):
-                return answer
-            if isinstance(answer, wire.Opened):
-                self._socket.send(wire.Abort(scan=scan, reason="cleared up"))
-            elif isinstance(answer, wire.Error) and answer.operation == "open":
-                if not answer.retryable:
-                    return None
-                time.sleep(RETRY_S)
-                self._socket.send_frames(frames)
-        raise AssertionError(f"scan {scan} does not end: {self._socket.seen[-5:]}")
+    def _is_over(self, answer: wire.Message | None, frames: list[bytes]) -> bool:
+        """Go on with the end of a scan; return whether it is over, or was never open."""
+        if isinstance(answer, wire.Aborted | wire.Finished):
+            Path(answer.file).unlink(missing_ok=True)
+            return True
+        if isinstance(answer, wire.Opened):
+            self._socket.send(wire.Abort(scan=answer.scan, reason="cleared up"))
+        elif isinstance(answer, wire.Error) and answer.operation == "open":
+            if not answer.retryable:
+                return True
+            time.sleep(RETRY_S)
+            self._socket.send_frames(frames)
+        return False
 
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16) + b"\0" + bytes(31)
