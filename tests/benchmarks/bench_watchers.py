@@ -123,21 +123,33 @@ def tree_cpu_s(pid):
 
 def shown_points(page):
     """Return how many measured values a page shows."""
-    return page.is_ready() and page.run(COUNT_POINTS)
+    return int(page.run(COUNT_POINTS))
+
+
+def shows_scan(page):
+    """Tell whether a page has made the figures of a scan."""
+    return page.is_ready() and bool(page.titles())
 
 
 @contextmanager
 def dashboard(endpoint, pages, told):
     """Run a dashboard and look at it with browsers; ``told`` gets their CPU seconds.
 
+    Yields what is to be called when the scan is open: all pages then show it, still empty.
     ``points`` is what the browser that is most behind showed when the scan ended.
     """
     with Dashboard(endpoint) as served:
+        pids = {"browsers_s": [page.driver_pid for page in pages], "dashboard_s": [served.pid]}
+        before = {}
+
+        def begin():
+            for page in pages:
+                wait_for(partial(shows_scan, page), "the scan in the browser")
+            before.update({name: sum(map(tree_cpu_s, found)) for name, found in pids.items()})
+
         for page in pages:
             page.open(served.url)
-        pids = {"browsers_s": [page.driver_pid for page in pages], "dashboard_s": [served.pid]}
-        before = {name: sum(map(tree_cpu_s, found)) for name, found in pids.items()}
-        yield
+        yield begin
         for name, found in pids.items():
             told[name] = sum(map(tree_cpu_s, found)) - before[name]
         told["points"] = min(map(shown_points, pages))
@@ -162,8 +174,10 @@ def measure(order, pages, is_watched):
                 n_previewers = 0 if pages else N_PREVIEWERS
                 audience.enter_context(viewers(endpoint, n_previewers, told))
             if is_watched and pages:
-                audience.enter_context(dashboard(endpoint, pages, told))
-            run = run_scan(daemon, endpoint, order).run
+                begin = audience.enter_context(dashboard(endpoint, pages, told))
+                run = run_scan(daemon, endpoint, order, begin).run
+            else:
+                run = run_scan(daemon, endpoint, order).run
     shares = ("viewers", "dashboard", "browsers")
     return {
         "rate_per_s": run.rate,

@@ -6,7 +6,7 @@ processes of its own, so that no run inherits memory, threads or a warm file fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -112,10 +112,19 @@ def run_codec(work: Workload, scale: float, threads: int) -> Run:
     )
 
 
-def run_scan(writer: Worker, endpoint: str, order: Mapping[str, Any]) -> Measured:
-    """Run a scan through a process that takes it at an endpoint; ``order`` is `feed.Order`'s."""
+def run_scan(
+    writer: Worker,
+    endpoint: str,
+    order: Mapping[str, Any],
+    when_open: Callable[[], None] = lambda: None,
+) -> Measured:
+    """Run a scan through a process that takes it at an endpoint; ``order`` is `feed.Order`'s.
+
+    ``when_open`` is called when the scan is open, before the clocks start.
+    """
     with working("feed", endpoint=endpoint, **order) as feed:
         file = Path(feed.expect("ready")["file"])
+        when_open()
         tracker, machine_s = CpuTracker(writer.pid), machine_cpu_s()
         feed.tell()
         _follow(feed, tracker, "written")
