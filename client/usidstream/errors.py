@@ -58,6 +58,11 @@ ERRORS: Mapping[str, ErrorSpec] = MappingProxyType(
         "too_many_clients": ErrorSpec(
             "The daemon serves max_clients already.", "Close a client or raise max_clients.", True
         ),
+        "overloading": ErrorSpec(
+            "The client asks for more of the daemon's time than its share.",
+            "Open scans and send attributes less often; blocks are taken as before.",
+            True,
+        ),
         "access_denied": ErrorSpec(
             "The client's key is not, or no longer, among those that the daemon admits.",
             "Ask the daemon's operator to add the key.",

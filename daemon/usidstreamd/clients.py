@@ -50,12 +50,15 @@ class Client:
         When it said anything last, on the monotonic clock.
     key
         Its public key, or empty.
+    owner
+        Whom limits count it for: all connections with one key, or without keys each by itself.
     """
 
     name: str
     instance: str
     last_seen_s: float
     key: str = ""
+    owner: str = ""
 
 
 class Clients:
@@ -104,28 +107,59 @@ class Clients:
         peer: bytes,
         hello: wire.Hello,
         now: float,
-        max_clients: int,
+        limits: tuple[int, int],
         who: Identity = NOBODY,
     ) -> None:
         """Take a peer in as a client, under the name that its key has.
+
+        Parameters
+        ----------
+        peer, hello, now, who
+            Who says what, when.
+        limits
+            The most connections of all clients, and those of one key.
 
         Raises
         ------
         UsidstreamError
             There are too many already.
         """
-        if peer not in self._clients and len(self._clients) >= max_clients:
+        if peer not in self._clients:
+            self._check_has_room(who, *limits)
+        name = who.name or _printable(hello.client[:MAX_NAME_CHARS])
+        owner = owner_of(peer, who)
+        self._clients[peer] = Client(name, hello.instance, now, who.key, owner)
+
+    def _check_has_room(self, who: Identity, most: int, most_of_one: int) -> None:
+        if len(self._clients) >= most:
             raise UsidstreamError(
                 f"{len(self._clients)} clients are connected", code="too_many_clients"
             )
-        name = who.name or hello.client[:MAX_NAME_CHARS]
-        self._clients[peer] = Client(name, hello.instance, now, who.key)
+        if not who.key:
+            return
+        its = sum(client.key == who.key for client in self._clients.values())
+        if its >= most_of_one:
+            raise UsidstreamError(
+                f"{who.name} has {its} connections, as many as one client may",
+                code="too_many_clients",
+                hint="Close one, give each program its own key, or raise "
+                "max_connections_per_client.",
+            )
+
+    def owner(self, peer: bytes, who: Identity) -> str:
+        """Return whom limits count a peer for; see `Client`."""
+        client = self._clients.get(peer)
+        return owner_of(peer, who) if client is None else client.owner
 
     def without_key(self, admits: Callable[[str], bool]) -> Iterator[bytes]:
         """Yield the peers whose keys are admitted no more."""
         for peer, client in list(self._clients.items()):
             if not admits(client.key):
                 yield peer
+
+    def owners(self) -> set[str]:
+        """Return whom limits count the clients for."""
+        return {client.owner for client in self._clients.values()}
 
     def names(self) -> list[str]:
         """Return what the clients are called."""
@@ -140,6 +174,16 @@ class Clients:
     def forget(self, peer: bytes) -> bool:
         """Let a client go; return whether there was one."""
         return self._clients.pop(peer, None) is not None
+
+
+def _printable(name: str) -> str:
+    """Return a name that cannot begin a line of its own in a log, nor steer a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in name)
+
+
+def owner_of(peer: bytes, who: Identity) -> str:
+    """Return whom limits count a peer for: its key, or without keys itself."""
+    return who.key or peer.hex()
 
 
 def check_version(hello: wire.Hello) -> None:

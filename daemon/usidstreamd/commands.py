@@ -84,6 +84,7 @@ def serve(
     logs.tell_of_crashes()
     # A service manager ends a daemon that hangs by SIGABRT: the log then gets every stack.
     faulthandler.enable()
+    os.umask(settings.umask)
     server = Server(settings, read_config, Service.from_environment())
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: server.stop())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
@@ -25,11 +25,19 @@ from usidstream.errors import UsidstreamError
 from usidstream.layout import ScanLayout
 
 from . import storage
+from .allowance import (
+    MAX_REFUSED_BYTES_PER_TURN,
+    NONSENSE_FACTOR,
+    OPEN_COST_PER_MAIN_S,
+    REFUSING_PAUSE_S,
+    Allowances,
+)
 from .assembly import BufferPool
 from .clients import Clients, Identity, check_version
 from .conditions import Warnings
 from .config import Config
 from .disk import Disk
+from .holdings import Holdings
 from .logs import get_logger, set_level
 from .mailbox import Mailbox
 from .metrics import Books, Metrics, Sources
@@ -37,8 +45,9 @@ from .pipeline import UNDERWAY_BYTES_PER_ENCODER, read_attrs, read_reason
 from .rates import Durations
 from .refusals import Refusals
 from .reload import Reloads
+from .router import Router
 from .scan import Scan, Sends, Shop, missing_tables
-from .security import Gate, open_gate
+from .security import open_gate
 from .service import Service
 from .session import SessionLimits, State, error_message, events, result_message
 from .statusline import standing_line
@@ -52,10 +61,12 @@ log = get_logger()
 MIB = 1 << 20
 IDLE_TICK_MS = 100
 BUSY_TICK_MS = 20
-MAX_MESSAGES_PER_TURN_COUNT = 256
-MAX_QUEUED_MESSAGES_PER_CLIENT_COUNT = 1000
+MAX_HELLO_BYTES = 4096
+"""Nothing longer is read of who has not said hello."""
+MAX_CHEAP_HEADER_BYTES = 1024
+MAX_RECEIVING_S = 0.01
+"""What receiving may take of a turn, so that one client's messages do not delay others' acks."""
 MAX_NAMES_TOLD_COUNT = 256
-LINGER_MS = 1000
 TABLE_BYTES_PER_LAYOUT_BYTE = 16
 """Tables are made of few values, in pieces, and shrink to a hundredth: a grid of 4096 x 4096 has
 256 MiB of them, and opens in a second."""
@@ -109,7 +120,7 @@ class Server:
         try:
             self._gate = open_gate(config.server_key_file, config.keys_dir)
             try:
-                self._socket, self.endpoint = _bind(config, self._gate)
+                self._router = Router(config, self._gate)
             except BaseException:
                 self._gate.close()
                 raise
@@ -117,6 +128,11 @@ class Server:
             self._directory.close()
             raise
         self.warnings = Warnings()
+        self.endpoint = self._router.endpoint
+        self._allowances = Allowances()
+        self._refused_bytes = 0
+        self._receive_due_s = 0.0
+        self._holdings = Holdings()
         self._supervisor = Supervisor(config, self.warnings)
         self._mailbox = Mailbox()
         self.refusals = Refusals()
@@ -164,10 +180,11 @@ class Server:
 
     def run(self) -> None:
         """Serve until `stop`; then close every scan so that it can be resumed."""
-        poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._mailbox.fileno(), zmq.POLLIN)
-        self._gate.register(poller)
+        pausing, listening = zmq.Poller(), zmq.Poller()
+        for poller in (pausing, listening):
+            poller.register(self._mailbox.fileno(), zmq.POLLIN)
+            self._gate.register(poller)
+        self._router.register(listening)
         self._supervisor.start()
         self._service.ready()
         try:
@@ -180,7 +197,11 @@ class Server:
                 waiting_scans=self._waiting.count_states().total(),
             )
             while not self._is_done():
-                poller.poll(self._tick_ms())
+                pause_ms = (self._receive_due_s - time.monotonic()) * 1000.0
+                if pause_ms > 0.0:
+                    pausing.poll(math.ceil(pause_ms))
+                else:
+                    listening.poll(self._tick_ms())
                 with self._supervisor.loop.at("the loop that serves clients"):
                     self._turn()
         finally:
@@ -217,6 +238,7 @@ class Server:
             self._begin_stop(now)
         for scan, outcome in self._mailbox.drain():
             self._send_all(scan.on_outcome(outcome, now))
+        self._holdings.fill(now, self.config.client_rate_mb_per_s * MIB, self._clients.owners())
         for scan in list(self._scans.values()):
             self._send_all(scan.advance(now))
             self._send_all(scan.tick(now))
@@ -315,7 +337,7 @@ class Server:
         self._supervisor.close()
         self._telemetry.close()
         self._metrics.close()
-        self._socket.close(linger=LINGER_MS)
+        self._router.close()
         self._gate.close()
         if not hanging:  # they may post when they hang no more
             self._mailbox.close()
@@ -365,6 +387,7 @@ class Server:
         if not session.is_over or scan.scan_id not in self._scans:
             return
         del self._scans[scan.scan_id]
+        self._holdings.note_over(scan.scan_id)
         self._telemetry.let_go(scan)
         self._books.let_go(scan)
         self._supervisor.note_over(scan)
@@ -417,31 +440,50 @@ class Server:
     # -- messages
 
     def _receive(self) -> None:
-        for _ in range(MAX_MESSAGES_PER_TURN_COUNT):
-            try:
-                sender = self._socket.recv(zmq.DONTWAIT, copy=False)
-            except zmq.Again:
-                return
-            self._on_message(sender, self._receive_frames())
-
-    def _receive_frames(self) -> list[wire.Frame]:
-        frames: list[wire.Frame] = []
-        while self._socket.getsockopt(zmq.RCVMORE):
-            if not frames:
-                frames.append(self._socket.recv())
-            else:
-                frames.append(self._socket.recv(copy=False).buffer)
-        return frames
-
-    def _on_message(self, sender: zmq.Frame, frames: list[wire.Frame]) -> None:
-        peer = sender.bytes
-        try:
-            who = self._gate.identify(sender)
-            message = wire.decode_client(frames)
-        except UsidstreamError as error:
-            self._send(peer, error_message(error, "read"))
+        turn_began_s = time.monotonic()
+        if turn_began_s < self._receive_due_s:
             return
+        for sender, frames in self._router.receive():
+            peer, began_s = sender.bytes, time.thread_time()
+            owner = ""  # of all who have no key and should
+            try:
+                who = self._gate.identify(sender)
+                owner = self._clients.owner(peer, who)
+                self._on_message(peer, who, owner, frames)
+                factor = 1
+            except UsidstreamError as error:
+                self._send(peer, error_message(error, "read"))
+                factor = NONSENSE_FACTOR
+                self._refused_bytes += _nbytes(frames)
+            took_s = factor * (time.thread_time() - began_s)
+            now = time.monotonic()
+            self._allowances.charge(owner, took_s, now, len(self._clients))
+            if now - turn_began_s > MAX_RECEIVING_S:
+                return  # acks are due, without which nobody sends
+            if self._refused_bytes > MAX_REFUSED_BYTES_PER_TURN:
+                self._refused_bytes = 0
+                self._receive_due_s = now + REFUSING_PAUSE_S
+                return
+
+    def _on_message(
+        self, peer: bytes, who: Identity, owner: str, frames: list[wire.Frame] | wire.WireError
+    ) -> None:
         now = time.monotonic()
+        if isinstance(frames, wire.WireError):
+            raise frames
+        n_header_bytes = len(frames[0]) if frames else 0
+        if peer not in self._clients and n_header_bytes > MAX_HELLO_BYTES:
+            raise UsidstreamError("this is no hello", code="no_session")
+        is_spent = self._allowances.is_spent(owner, now, len(self._clients))
+        if is_spent and n_header_bytes > MAX_CHEAP_HEADER_BYTES:
+            self._refused_bytes += _nbytes(frames)
+            self._refuse_costly(peer, owner)
+            return
+        message = wire.decode_client(frames)
+        if is_spent and isinstance(message, _COSTLY):
+            self._refused_bytes += _nbytes(frames)
+            self._refuse_costly(peer, owner, message.type, message.scan)
+            return
         try:
             self._clients.hear(peer, message, now, who.key)
             if isinstance(message, wire.Hello):
@@ -449,15 +491,27 @@ class Server:
             else:
                 _HANDLERS[type(message)](self, peer, message, now)
         except UsidstreamError as error:
+            self._refused_bytes += _nbytes(frames)
             scan = getattr(message, "scan", "")
             seq = message.seq if isinstance(message, wire.Block | wire.Annotate) else 0
             self._send(peer, error_message(error, message.type, scan, seq))
+
+    def _refuse_costly(
+        self, peer: bytes, owner: str, operation: str = "read", scan: str = ""
+    ) -> None:
+        """Tell who asks for too much so; now and then, for an answer to each would cost as much."""
+        if not self._allowances.has_to_be_told(owner, time.monotonic()):
+            return
+        log.warning("client_overloading", client=self._clients.describe(peer), operation=operation)
+        error = UsidstreamError("this client asks for more than its share", code="overloading")
+        self._send(peer, error_message(error, operation, scan))
 
     def _on_hello(self, peer: bytes, who: Identity, message: wire.Hello, now: float) -> None:
         check_version(message)
         for other in self._clients.earlier_connections(peer, message.instance, who.key):
             self._forget(other, now)
-        self._clients.welcome(peer, message, now, self.config.max_clients, who)
+        limits = self.config.max_clients, self.config.max_connections_per_client
+        self._clients.welcome(peer, message, now, limits, who)
         self._send(peer, self._welcome())
 
     def _welcome(self) -> wire.Welcome:
@@ -492,8 +546,12 @@ class Server:
         layout = self._read_layout(message)
         if message.scan in self._waiting:
             self._resume(message.scan)
-        scan = self._scans.get(message.scan) or self._create(message, layout)
-        self._send_all(scan.receive(events.OpenRequested(peer=peer, layout=layout), now))
+        owner = self._clients[peer].owner
+        scan = self._scans.get(message.scan) or self._create(message, layout, owner, now)
+        event = events.OpenRequested(peer=peer, layout=layout, pace=self._holdings.pace(owner))
+        self._send_all(scan.receive(event, now))
+        if peer in scan.session.peers:
+            self._holdings.note_opened(message.scan, owner)
 
     def _read_layout(self, message: wire.Open) -> ScanLayout:
         limit = self.config.max_layout_mb * MIB
@@ -514,8 +572,11 @@ class Server:
             )
         return layout
 
-    def _create(self, message: wire.Open, layout: ScanLayout) -> Scan:
+    def _create(self, message: wire.Open, layout: ScanLayout, owner: str, now: float) -> Scan:
         self._check_takes_scans()
+        self._holdings.check_may_open(owner, self.config.max_scans_per_client)
+        cost_s = OPEN_COST_PER_MAIN_S * len(layout.mains)
+        self._allowances.charge(owner, cost_s, now, len(self._clients))
         name = storage.safe_name(message.file)
         if self._disk.shortage is not None:
             raise self._disk.shortage
@@ -533,7 +594,9 @@ class Server:
     def _on_join(self, peer: bytes, message: wire.Join, now: float) -> None:
         if message.scan in self._waiting:
             self._resume(message.scan)
-        event = events.JoinRequested(peer=peer, client=self._clients[peer].name)
+        client = self._clients[peer]
+        pace = self._holdings.pace(client.owner)
+        event = events.JoinRequested(peer=peer, client=client.name, pace=pace)
         self._to_scan(message.scan, event, now)
 
     def _on_leave(self, peer: bytes, message: wire.Leave, now: float) -> None:
@@ -541,7 +604,11 @@ class Server:
         self._to_scan(message.scan, event, now)
 
     def _on_block(self, peer: bytes, message: wire.Block, now: float) -> None:
+        session = self._scans[message.scan].session if message.scan in self._scans else None
+        refused = 0 if session is None else session.blocks_refused
         self._to_scan(message.scan, events.BlockArrived(peer=peer, block=message), now)
+        if session is not None and session.blocks_refused > refused:
+            self._refused_bytes += _nbytes(message.frames)
 
     def _on_annotate(self, peer: bytes, message: wire.Annotate, now: float) -> None:
         event = events.AnnotationArrived(peer=peer, annotation=message)
@@ -668,8 +735,15 @@ class Server:
             # Such as the layout of a scan for a joiner, if its names and attributes are huge.
             scan = getattr(message, "scan", "")
             frames = wire.encode(error_message(error, message.type, scan))
-        # A peer that is gone, or reads nothing, loses messages; all of them can be asked for again.
-        self._socket.send_multipart([peer, *frames])
+        if len(frames) > 1 and peer in self._clients:
+            nbytes = sum(len(frame) for frame in frames)
+            owner = self._clients[peer].owner
+            self._allowances.charge_answer(owner, nbytes, time.monotonic(), len(self._clients))
+        self._router.send(peer, frames)
+
+
+def _nbytes(frames: Sequence[wire.Frame] | wire.WireError) -> int:
+    return 0 if isinstance(frames, wire.WireError) else sum(map(len, frames))
 
 
 def _session_limits(config: Config) -> SessionLimits:
@@ -691,22 +765,8 @@ def _warn_if_open(config: Config) -> None:
         )
 
 
-def _bind(config: Config, gate: Gate) -> tuple[zmq.Socket[bytes], str]:
-    socket = gate.socket(zmq.ROUTER)
-    socket.setsockopt(zmq.MAXMSGSIZE, max(config.max_layout_mb, config.max_block_mb, 1) * MIB)
-    socket.setsockopt(zmq.RCVHWM, MAX_QUEUED_MESSAGES_PER_CLIENT_COUNT)
-    socket.setsockopt(zmq.SNDHWM, MAX_QUEUED_MESSAGES_PER_CLIENT_COUNT)
-    try:
-        socket.bind(config.bind)
-    except zmq.ZMQError as error:
-        socket.close(linger=0)
-        raise UsidstreamError(
-            f"{config.bind} cannot be bound: {error}",
-            code="internal_error",
-            hint="Is another daemon running there? Choose another --bind, or port 0.",
-        ) from error
-    return socket, socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
-
+_COSTLY = (wire.Open, wire.Join, wire.Annotate, wire.StatusRequest)
+"""What is refused to clients that have used up their allowance; all else that is short is cheap."""
 
 _HANDLERS: Mapping[type[wire.Message], Callable[..., None]] = MappingProxyType(
     {

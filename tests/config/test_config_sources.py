@@ -39,6 +39,7 @@ def test_the_last_source_wins(file: Path) -> None:
 def test_every_option_can_be_a_variable() -> None:
     wanted = Config(
         data_dir=Path("/somewhere"),
+        file_mode="0600",
         bind="tcp://[::1]:0",
         telemetry=5757,
         dashboard=5759,
@@ -54,6 +55,9 @@ def test_every_option_can_be_a_variable() -> None:
         row_segment_mb=65,
         max_clients=65,
         max_scans=17,
+        max_connections_per_client=17,
+        max_scans_per_client=9,
+        client_rate_mb_per_s=1.5,
         codec_threads=9,
         commit_interval_s=0.06,
         flush_interval_s=6.0,

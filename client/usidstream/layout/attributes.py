@@ -15,6 +15,8 @@ import numpy.typing as npt
 from ..errors import LayoutError
 from .fields import MAX_NAME_BYTES, check_text, kind_of
 
+MAX_ATTRS_COUNT = 4096
+"""Attributes of one object: each is made by itself in the file, for which others wait."""
 MAX_ATTRS_BYTES = 512 * 1024
 """All attributes of a scan together: with the layout they travel in one message frame of 1 MiB."""
 
@@ -41,6 +43,10 @@ def check_attrs(attrs: object, field: str = "attrs") -> dict[str, AttributeValue
     if not isinstance(attrs, Mapping):
         raise LayoutError(
             f"must be a dict, not {kind_of(attrs)}.", field=field, hint="Give name = value pairs."
+        )
+    if len(attrs) > MAX_ATTRS_COUNT:
+        raise _bad(
+            f"are {len(attrs)}, more than {MAX_ATTRS_COUNT}.", field, "Gather some in one array."
         )
     checked = {}
     for key, value in attrs.items():

@@ -22,6 +22,9 @@ from .main import MainLayout, check_dimensions, read_dimensions
 MAX_MAIN_BYTES = 2**62
 """Size of one main: keeps every offset in it within int64, with room for arithmetic."""
 
+MAX_LAYOUT_ATTRS_COUNT = 16_384
+"""Attributes of a scan and its mains together."""
+
 MAX_MAINS = 1000
 """Mains of a scan: their groups are numbered Channel_000 to Channel_999."""
 
@@ -127,6 +130,14 @@ class ScanLayout:
                     field=f"mains[{i}]",
                     hint="Check the sizes of the dimensions.",
                 )
+        count = len(self.attrs) + sum(len(main.attrs) for main in self.mains)
+        if count > MAX_LAYOUT_ATTRS_COUNT:
+            raise LayoutError(
+                f"with those of the mains are {count}, more than {MAX_LAYOUT_ATTRS_COUNT}.",
+                field="attrs",
+                hint="Gather some in one array.",
+                code="bad_attribute",
+            )
         total = attrs_nbytes(self.attrs) + sum(attrs_nbytes(main.attrs) for main in self.mains)
         if total > MAX_ATTRS_BYTES:
             raise LayoutError(

@@ -29,6 +29,7 @@ PORT_SCHEMA: JsonDict = {
     ]
 }
 BIND_PATTERN = r"^tcp://[^/]+:\d{1,5}$"
+FILE_MODE_PATTERN = r"^0?6[0246][0246]$"
 MAX_PORT = 65535
 MAX_WAIT_S = 31_536_000.0
 """A year: no time-out is longer, so that arithmetic with it stays finite."""
@@ -67,6 +68,13 @@ class Config(BaseModel):
         examples=["/data/usidstream"],
         description="Where scans are written: one HDF5 file each, with a journal directory beside "
         'it while it runs. Default: a folder "usidstream" in the user\'s documents.',
+    )
+    file_mode: str = Field(
+        default="0640",
+        json_schema_extra={"pattern": FILE_MODE_PATTERN},
+        description="Who may read and write what the daemon makes, as digits of chmod: by default "
+        "its user writes and its group reads. Directories can be entered by whoever may read. No "
+        "effect on Windows, where files have the access list of their folder.",
     )
     bind: str = Field(
         default=f"tcp://127.0.0.1:{wire.DEFAULT_DATA_PORT}",
@@ -182,6 +190,27 @@ class Config(BaseModel):
         ge=1,
         le=1024,
         description="Scans that are open at a time; one more is refused, and can be tried again.",
+    )
+    max_connections_per_client: int = Field(
+        default=16,
+        ge=1,
+        le=4096,
+        description="Connections with the same key at a time, where keys are used; one more is "
+        "refused.",
+    )
+    max_scans_per_client: int = Field(
+        default=8,
+        ge=1,
+        le=1024,
+        description="Open scans that one client has opened, whether it is connected or not; one "
+        "more is refused, and can be tried again. Without keys each connection counts as a client.",
+    )
+    client_rate_mb_per_s: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1e6,
+        description="What one client may send, in MiB a second over all its scans; its credit "
+        "comes no faster. 0 for no limit.",
     )
     codec_threads: int = Field(
         default_factory=default_codec_threads,
@@ -302,6 +331,16 @@ class Config(BaseModel):
             raise ValueError("must be a path; leave the option out for none")
         return None if value is None else value.expanduser()
 
+    @field_validator("file_mode")
+    @classmethod
+    def _is_mode(cls, value: str) -> str:
+        if not re.match(FILE_MODE_PATTERN, value, re.ASCII):
+            raise ValueError(
+                'must be digits of chmod such as "0640", with 6 for the daemon\'s own user and 0, '
+                "2, 4 or 6 for group and others"
+            )
+        return value
+
     @field_validator("bind")
     @classmethod
     def _is_tcp(cls, value: str) -> str:
@@ -326,6 +365,12 @@ class Config(BaseModel):
                 f"must not exceed credit_window_mb = {window}; lower it, or raise that"
             )
         return value
+
+    @property
+    def umask(self) -> int:
+        """The process's umask, so that files get ``file_mode`` and directories can be entered."""
+        mode = int(self.file_mode, 8)
+        return 0o777 & ~(mode | (mode & 0o444) >> 2)
 
     @property
     def keys_dir(self) -> Path | None:
@@ -361,6 +406,9 @@ RELOADABLE = (
     "disk_reserve_mb",
     "max_clients",
     "max_scans",
+    "max_connections_per_client",
+    "max_scans_per_client",
+    "client_rate_mb_per_s",
     "commit_interval_s",
     "flush_interval_s",
     "join_timeout_s",

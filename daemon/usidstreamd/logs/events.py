@@ -120,6 +120,11 @@ EVENTS: Mapping[str, EventSpec] = MappingProxyType(
         "key_refused": EventSpec("error", "A key file has a fault; for its client all stays."),
         "connections_refused": EventSpec("warning", "Connections came with unknown keys."),
         # clients
+        "client_overloading": EventSpec(
+            "warning",
+            "A client used up its share of the daemon's time: what is costly is refused to it "
+            "for a while; see the threat model.",
+        ),
         "client_silent": EventSpec("warning", "A client said nothing for `peer_silence_s`."),
         "message_refused": EventSpec(
             "warning", "A client sent what is wrong; its `code` says how."

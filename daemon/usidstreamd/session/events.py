@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -41,6 +41,13 @@ class Event:
     """The base of what can happen to a scan."""
 
 
+class Pace(Protocol):
+    """How quickly a client gets new credit; one for all scans that it takes part in."""
+
+    def take(self, nbytes: int) -> int:
+        """Return how many of these bytes may be granted now."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request(Event):
     """Something that a peer asked for; it gets an error if that cannot be."""
@@ -53,6 +60,7 @@ class OpenRequested(Request):
     """A client opens, or resumes, the scan."""
 
     layout: ScanLayout
+    pace: Pace | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +68,7 @@ class JoinRequested(Request):
     """A client wants to help to fill the scan; ``client`` is what it calls itself."""
 
     client: str = ""
+    pace: Pace | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -258,10 +258,13 @@ class Intake:
     def extend_credit(self, peer: Peer) -> int:
         """Grant a peer the window beyond what has settled, and return the total.
 
-        While anything is short nothing is added; what was granted once stays granted.
+        While anything is short nothing is added; what was granted once stays granted. A peer with a
+        pace is granted what that gives.
         """
         if not self._shortages:
-            peer.granted_nbytes = peer.settled_nbytes + self._limits.credit_window_bytes
+            window_end = peer.settled_nbytes + self._limits.credit_window_bytes
+            more = window_end - peer.granted_nbytes
+            peer.granted_nbytes += more if peer.pace is None else peer.pace.take(more)
         return peer.granted_nbytes
 
     @property

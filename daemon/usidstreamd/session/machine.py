@@ -327,7 +327,7 @@ class Session:
             self._conclusion.await_result(event.peer)
             return []
         actions = self._take_over(event.peer)
-        self._roster.enter(event.peer, "opener")
+        self._roster.enter(event.peer, "opener", pace=event.pace)
         if self.state is not State.OPENING:
             self._resumed = True
             self._commits.answer_after_next(event.peer, "open")
@@ -348,7 +348,7 @@ class Session:
             raise UsidstreamError(
                 f"this connection takes part in scan {self.scan_id} already", code="already_joined"
             )
-        self._roster.enter(event.peer, "joiner", event.client)
+        self._roster.enter(event.peer, "joiner", event.client, event.pace)
         self._commits.answer_after_next(event.peer, "join")
         return []
 

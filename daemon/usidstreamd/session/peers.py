@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from usidstream.errors import UsidstreamError
 
-from .events import PeerId, Settled
+from .events import Pace, PeerId, Settled
 
 MAX_SUPERSEDED_COUNT = 64
 
@@ -28,7 +28,7 @@ class Peer:
     Four counts of seq follow one another: ``arrived``, ``settled`` (placed or refused),
     ``committing`` (settled when the latest commit began) and ``durable``. ``told`` is what the peer
     knows, None until it has been answered, and ``told_s`` when the last ack was due.
-    ``granted_nbytes`` is the credit: it never falls.
+    ``granted_nbytes`` is the credit: it never falls, and rises no quicker than ``pace`` lets it.
     """
 
     role: str
@@ -46,6 +46,7 @@ class Peer:
     told: Facts | None = None
     told_s: float = 0.0
     early: set[int] = field(default_factory=set)
+    pace: Pace | None = None
 
     @property
     def has_open_gap(self) -> bool:
@@ -92,10 +93,10 @@ class Roster:
         """What joined clients call themselves, or the hexadecimal ids of their connections."""
         return [peer.name or peer_id.hex() for peer_id, peer in self if peer.role == "joiner"]
 
-    def enter(self, peer_id: PeerId, role: str, name: str = "") -> Peer:
+    def enter(self, peer_id: PeerId, role: str, name: str = "", pace: Pace | None = None) -> Peer:
         """Begin a part; an earlier one of the same connection is over."""
         self._superseded.pop(peer_id, None)
-        self._peers[peer_id] = Peer(role, name)
+        self._peers[peer_id] = Peer(role, name, pace=pace)
         return self._peers[peer_id]
 
     def remove(self, peer_id: PeerId) -> None:

@@ -90,7 +90,8 @@ def refuse_reserved_in(layout: ScanLayout) -> None:
 def ancillary_nbytes(layout: ScanLayout) -> int:
     """Return what the tables of indices and values of all positions and points take, in bytes.
 
-    A layout of a few words may ask for any number of them.
+    With a byte for each position of each main, which tells how complete it is. A layout of a few
+    words may ask for any number of them.
     """
     if isinstance(layout.positions, PositionTable):
         n_dimensions = len(layout.positions.labels)
@@ -98,7 +99,7 @@ def ancillary_nbytes(layout: ScanLayout) -> int:
         n_dimensions = len(layout.positions)
     n_entries = layout.n_positions * n_dimensions
     n_entries += sum(main.n_spectroscopic * len(main.spectroscopic) for main in layout.mains)
-    return n_entries * _ANCILLARY_ENTRY_BYTES
+    return n_entries * _ANCILLARY_ENTRY_BYTES + layout.n_positions * len(layout.mains)
 
 
 def measurement_path(layout: ScanLayout) -> str:
