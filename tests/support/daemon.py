@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from support.ports import steady_port
+
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 WAIT_TIMEOUT_S = 30.0
@@ -33,7 +35,7 @@ class Daemon:
         self.config = data_dir.parent / f"{data_dir.name}.toml"
         self._defaults = {} if "dashboard" in options else {"USIDSTREAM_DASHBOARD": "off"}
         self.config.write_text("".join(f"{key} = {_toml(v)}\n" for key, v in options.items()))
-        self.endpoint = "tcp://127.0.0.1:0"
+        self.endpoint = f"tcp://127.0.0.1:{steady_port()}"
         self.log = ""
         self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[str] | None = None

@@ -16,6 +16,7 @@ import numpy as np
 import zmq
 
 from support.daemon import wait_for
+from support.ports import steady_port
 from usidstream import wire
 
 M = TypeVar("M", bound=wire.Message)
@@ -59,7 +60,7 @@ class FakeDaemon:
         self._peer = b""
         self._is_running = True
         self._socket: zmq.Socket[bytes] | None = None
-        self.endpoint = f"tcp://127.0.0.1:{port}"
+        self.endpoint = f"tcp://127.0.0.1:{port or steady_port()}"
         self._context = zmq.Context()
         self._bind()
         self._thread = threading.Thread(target=self._run, name="fake-daemon")
