@@ -131,10 +131,18 @@ def working(role: str, **spec: Any) -> Iterator[Worker]:
 
 @contextmanager
 def serving(data_dir: Path, config: Mapping[str, Any]) -> Iterator[tuple[Worker, str]]:
-    """Run ``usidstreamd serve`` on a free port; yield the process and its endpoint."""
+    """Run ``usidstreamd serve`` on a free port; yield the process and its endpoint.
+
+    Without a dashboard beside it unless ``config`` asks for one: that is another program.
+    """
     data_dir.mkdir()
     file = data_dir.with_suffix(".toml")
-    file.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in config.items()))
+    file.write_text(
+        "".join(
+            f"{name} = {json.dumps(value)}\n"
+            for name, value in ({"dashboard": "off"} | dict(config)).items()
+        )
+    )
     arguments = ["serve", "--config", str(file), "--data-dir", str(data_dir)]
     arguments += ["--bind", "tcp://127.0.0.1:0"]
     with _started(["-c", _SERVE, *arguments], "usidstreamd serve") as daemon:
