@@ -81,7 +81,7 @@ def test_messages_to_a_daemon_harm_neither_it_nor_a_scan_beside(
         found.outcomes = dict(flood.outcomes)
         figures.append(found)
         assert "Traceback" not in daemon.log
-        assert " ERROR " not in daemon.log
+        assert '"level": "error"' not in daemon.log
     assert neighbour.files
     for file in neighbour.files:
         assert lost_rows(file, range(N_ROWS)) == []

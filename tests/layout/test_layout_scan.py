@@ -151,7 +151,9 @@ def test_equality_of_attributes(one, other, same):
     assert (make_main(attrs=one) == make_main(attrs=other)) is same
 
 
-@pytest.mark.parametrize("name", ["a-b", "a/b", "a\0b", "..", ".", "", "x" * 300, "a\nb", 3])
+@pytest.mark.parametrize(
+    "name", ["a-b", " a", "a ", "a/b", "a\0b", "..", ".", "", "x" * 300, "a\nb", 3]
+)
 def test_names_of_groups_and_datasets(name):
     assert field_of(lambda: make_scan(name=name)) == ("name", "bad_name")
     assert field_of(lambda: make_main(name)) == ("name", "bad_name")

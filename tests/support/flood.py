@@ -33,6 +33,8 @@ RAW_EVERY_BATCHES = 20
 RETRY_S = 0.02
 LAYOUT = layout_of(main_of("Raw", n=8), n_positions=64)
 DATA = np.arange(64 * 8, dtype="<f4").reshape(64, 8)
+OUR_FAULTS = ("storage_failed", "file_damaged", "no_space")
+"""Codes that no message may bring about, however spoilt."""
 SPOILT, SPOILT_OPENS = 0.7, 0.9
 """Which part of the messages is spoilt; those that open something are dear to the daemon."""
 
@@ -194,6 +196,7 @@ class Flood:
         if isinstance(message, wire.Error):
             word = message.code
             require_telling(error_for(message.code, message.message, hint=message.hint))
+            assert message.code not in OUR_FAULTS, f"{message}"
         self.outcomes[word] += 1
 
     def _clear_up(self) -> None:

@@ -129,6 +129,10 @@ def check_name(value: object, field: str) -> str:
         raise LayoutError(
             f"'{text}' is a path, not a name.", field=field, hint="Rename it.", code="bad_name"
         )
+    if text != text.strip():  # it would be stored without them
+        raise LayoutError(
+            f"{text!r} has blanks around it.", field=field, hint="Remove them.", code="bad_name"
+        )
     for character in text:
         if character in "/-" or unicodedata.category(character) == "Cc":
             raise LayoutError(
