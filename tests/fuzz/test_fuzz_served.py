@@ -59,7 +59,7 @@ def test_messages_to_a_daemon_harm_neither_it_nor_a_scan_beside(
     amount, figures: list[Figures], tmp_path: Path
 ) -> None:
     found = Figures("messages to a daemon", amount.seed, amount.messages)
-    with Daemon(tmp_path / "data", flush_interval_s=0.2) as daemon:
+    with Daemon(tmp_path / "data", flush_interval_s=0.2, max_layout_mb=1) as daemon:
         process = psutil.Process(daemon.pid)
         neighbour, flood = Neighbour(daemon.endpoint), Flood(daemon.endpoint, amount.seed)
         try:
