@@ -67,7 +67,7 @@ MAX_CHEAP_HEADER_BYTES = 1024
 MAX_RECEIVING_S = 0.01
 """What receiving may take of a turn, so that one client's messages do not delay others' acks."""
 MAX_NAMES_TOLD_COUNT = 256
-TABLE_BYTES_PER_LAYOUT_BYTE = 16
+TABLE_BYTES_PER_LAYOUT_BYTE = 4
 """Tables are made of few values, in pieces, and shrink to a hundredth: a grid of 4096 x 4096 has
 256 MiB of them, and opens in a second."""
 CLOSE_TIMEOUT_S = 1.0

@@ -306,7 +306,7 @@ def test_a_layout_whose_tables_would_be_over_the_limit_is_refused(
     peer: RawPeer, daemon: Daemon
 ) -> None:
     before = _tree(daemon.data_dir.parent)
-    for n_positions in (16 * 9 * 2**17 + 1, 2**28, 2**32 - 1):
+    for n_positions in (4 * 9 * 2**17 + 1, 2**28, 2**32 - 1):
         layout = ScanLayout(
             positions=[Dimension("X", "nm", n_positions)],
             mains=[MainLayout("Raw", "Current", "nA", "float32")],

@@ -355,10 +355,10 @@ def test_a_failed_sync_is_no_commit(tmp_path, monkeypatch):
     layout = layout_of(main_of())
     live_file = create(tmp_path, layout)
 
-    def fail(_fd):
+    def fail(_fd, _synced):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(live, "sync_data", fail)
+    monkeypatch.setattr(live, "sync", fail)
     with pytest.raises(SyncError, match="could not sync"):
         fill(live_file, layout)
     with pytest.raises(StorageError, match="could not sync"):

@@ -375,7 +375,7 @@ def test_a_file_whose_sync_failed_is_recovered(store, stores, monkeypatch, numbe
     store.create()
     store.store(0, 16)
     store.write(16, 32)
-    monkeypatch.setattr(live, "sync_data", fail_with(number))
+    monkeypatch.setattr(live, "sync", fail_with(number))
     failed = store.commit(0, 32, token=3)
     assert isinstance(failed, StorageFailed)
     assert (failed.token, failed.error.code) == (3, "storage_failed")
@@ -392,7 +392,7 @@ def test_a_file_that_the_journal_could_not_sync_is_recovered(store, stores, monk
     store.create()
     store.store(0, 16)
     addresses = store.write(16, 32).chunks
-    monkeypatch.setattr(scan_journal, "sync_data", fail_with(errno.EIO))
+    monkeypatch.setattr(scan_journal, "sync", fail_with(errno.EIO))
     for _ in range(2):
         with pytest.raises(SyncError, match="injected"):
             store.journal.commit(addresses, [], {})

@@ -164,7 +164,7 @@ class Config(BaseModel):
         le=4096,
         description="The largest sum of arrays in one layout, in MiB (explicit positions of large "
         "scans). The tables of indices and values that its file gets, 8 bytes an entry, may take "
-        "16 times as much.",
+        "4 times as much.",
     )
     disk_reserve_mb: int = Field(
         default=512,
