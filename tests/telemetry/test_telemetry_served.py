@@ -324,6 +324,8 @@ def test_a_restart_is_seen_and_the_watch_goes_on(daemon: Daemon, found: dict[str
             assert second.instance != first.instance
             opened = watcher.until(live.ScanOpened, fresh=False)
             assert opened.scan == scan.scan_id
+            scan.write_block(10, DATA[10:20])  # what was told before the viewer was back is gone
+            scan.wait_durable()
             watcher.until(live.Progress, lambda event: event.state == "acquiring")
             scan.abort("done")
             watcher.until(live.ScanClosed, lambda event: event.state == "ended")
