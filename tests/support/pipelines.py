@@ -160,7 +160,7 @@ class Bench:
             journal=self.journal,
             resumed=True,
             recoveries=0,
-            recovered="nothing to do",
+            recovery=None,
             token=None,
         )
         self.pipeline.restore(ready)
