@@ -222,15 +222,21 @@ def test_news_of_what_is_durable_does_not_wait() -> None:
     assert len(stage.session.take_acks(start)) == 1
 
 
-def test_a_commit_begins_as_much_earlier_as_the_last_ones_took() -> None:
+def after_a_commit(*, began_s: float, ended_s: float) -> Stage:
+    """Return a scan of which something came while a commit was under way."""
     stage = Stage.acquiring(commit_interval_s=1.0)
     stage.send(1)
     stage.settle()
-    stage.tick(10.0)
+    stage.tick(began_s)
     stage.send(2, row=1)
     stage.settle()
-    stage.now = 10.2
+    stage.now = ended_s
     stage.commit()
+    return stage
+
+
+def test_a_commit_begins_as_much_earlier_as_the_last_ones_took() -> None:
+    stage = after_a_commit(began_s=10.0, ended_s=10.2)
     stage.tick(10.7)
     assert not stage.commits
     stage.tick(10.8)
@@ -238,14 +244,7 @@ def test_a_commit_begins_as_much_earlier_as_the_last_ones_took() -> None:
 
 
 def test_a_slow_disk_has_half_an_interval_between_commits() -> None:
-    stage = Stage.acquiring(commit_interval_s=1.0)
-    stage.send(1)
-    stage.settle()
-    stage.tick(10.0)
-    stage.send(2, row=1)
-    stage.settle()
-    stage.now = 15.0
-    stage.commit()
+    stage = after_a_commit(began_s=10.0, ended_s=15.0)
     stage.tick(15.4)
     assert not stage.commits
     stage.tick(15.5)
