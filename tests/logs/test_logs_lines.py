@@ -196,6 +196,23 @@ def test_nobody_waits_for_a_terminal_that_was_stopped(monkeypatch: pytest.Monkey
     assert 0 < lost <= 400
 
 
+def test_what_was_lost_before_the_first_line_was_written_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handler_module, "MAX_WAITING_LINES_COUNT", 100)
+    stream = io.StringIO()
+    with monkeypatch.context() as late:
+        late.setattr(threading.Thread, "start", lambda _thread: None)
+        handler = LineHandler(stream, json_formatter())
+    for number in range(500):
+        handler.handle(logging.makeLogRecord({"msg": "rows_uncertain", "number": number}))
+    handler._thread.start()
+    wait_for(lambda: "lines_lost" in stream.getvalue(), "the loss to be told")
+    handler.close()
+    (told,) = (json.loads(line) for line in stream.getvalue().splitlines() if "lost" in line)
+    assert told["count"] == 400
+
+
 def test_the_end_waits_for_a_stopped_terminal_but_not_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -80,7 +80,7 @@ class LineHandler(logging.Handler):
         try:
             self._waiting.put_nowait(record)
         except queue.Full:
-            self._lost += record is not None
+            self._lost += _n_lines(record)
 
     def _tell_left_out(self, over: list[tuple[Kind, int]]) -> None:
         for kind, count in over:
@@ -104,8 +104,8 @@ class LineHandler(logging.Handler):
         now = time.monotonic()
         with self._mutex:
             if self._lost and self._is_read:
-                self._leave(_record(logging.ERROR, "lines_lost", count=self._lost))
-                self._lost = 0
+                lost, self._lost = self._lost, 0  # all of it comes back where there is no room
+                self._leave(_record(logging.ERROR, "lines_lost", count=lost))
             self._tell_left_out(self._repeats.take_over(now))
             self._due_s = self._repeats.due_s()
             return None if self._due_s is None else max(0.0, self._due_s - now)
@@ -118,7 +118,12 @@ class LineHandler(logging.Handler):
         except (OSError, ValueError):  # whoever read the log is gone, and the acquisition goes on
             self._is_read = False
             with self._mutex:
-                self._lost += getattr(record, "count", 1)
+                self._lost += _n_lines(record)
+
+
+def _n_lines(record: logging.LogRecord | None) -> int:
+    """Return how many lines are lost with a record: it may stand for others."""
+    return 0 if record is None else getattr(record, "count", 1)
 
 
 def _kind(record: logging.LogRecord) -> Kind:
