@@ -97,7 +97,7 @@ def test_a_host_that_is_not_here_is_an_error() -> None:
 def test_readers_that_say_nothing_are_few_and_let_go(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoint_module._Handler, "timeout", 0.5)
+    monkeypatch.setattr(endpoint_module._Handler, "timeout", 3.0)
     endpoint = Endpoint(registry, "127.0.0.1", 0, None)
     silent = [socket.create_connection(("127.0.0.1", endpoint.port)) for _ in range(10)]
     try:
