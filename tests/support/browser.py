@@ -181,19 +181,28 @@ class Page:
 
     def pixels(self, number: int = 0) -> np.ndarray[Any, Any]:
         """Return what the browser has drawn of a map, (height, width, 4)."""
-        box = self._frame(number)
+        drawn: list[Any] = []
+        wait_for(lambda: self._read_pixels(number, drawn), "the map to be drawn")
+        height, width, values = drawn[-1]
+        return np.array(values, dtype=np.uint8).reshape(height, width, 4)
+
+    def _read_pixels(self, number: int, drawn: list[Any]) -> bool:
+        """Read a map's pixels, in one go: a page puts other figures there at any time."""
         found = self.run(
-            "const view = Bokeh.index.find_one_by_id(arguments[0]);"
+            "const plot = doc.get_model_by_name('maps').children[arguments[0]];"
+            "const view = plot && Bokeh.index.find_one_by_id(plot.id);"
+            "if (!view) return null;"
             "const box = view.frame.bbox;"
             "const layer = view.canvas_view.primary;"
             "const ratio = layer.pixel_ratio ?? 1;"
             "const data = layer.ctx.getImageData(box.left * ratio, box.top * ratio,"
             " box.width * ratio, box.height * ratio);"
             "return [data.height, data.width, Array.from(data.data)]",
-            box["id"],
+            number,
         )
-        height, width, values = found
-        return np.array(values, dtype=np.uint8).reshape(height, width, 4)
+        if found is not None:
+            drawn.append(found)
+        return found is not None
 
     def _frame(self, number: int, name: str = "maps") -> Any:
         return self.run(
@@ -201,7 +210,7 @@ class Page:
             "const view = Bokeh.index.find_one_by_id(plot.id);"
             "view.el.scrollIntoView({block: 'center'});"
             "const at = view.el.getBoundingClientRect(), box = view.frame.bbox;"
-            "return {id: plot.id, left: at.left + box.left, top: at.top + box.top,"
+            "return {left: at.left + box.left, top: at.top + box.top,"
             " width: box.width, height: box.height}",
             number,
             name,
