@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from usidstreamd import codecs
-from usidstreamd.codecs import CodecUnavailable, bitshuffle, deflate, gzip
+from usidstreamd.codecs import CodecUnavailable, bitshuffle, deflate, gzip, planes
 from usidstreamd.codecs.chunk import Uncompressed
 from usidstreamd.codecs.gzip import Gzip
 
@@ -27,6 +27,16 @@ needs_hdf5plugin = pytest.mark.skipif(
     importlib.util.find_spec("hdf5plugin") is None,
     reason="hdf5plugin is not installed: pip install usidstream[plugins]",
 )
+
+
+@pytest.fixture(autouse=True, params=["compiled", "numpy"])
+def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether the loops over planes are compiled: without, everything must work as well."""
+    if request.param == "numpy":
+        monkeypatch.setattr(planes, "compiled", None)
+    elif planes.compiled is None:
+        pytest.skip("the package was installed without a C compiler")
+    return str(request.param)
 
 
 @pytest.fixture(params=list(deflate.DEFLATE_BACKENDS))
@@ -115,8 +125,8 @@ def test_noise_is_stored_in_blocks_of_any_length(
     dtype = np.dtype("<f8")
     chunk = noise((plane_nbytes, 1), dtype)
     encoded = Gzip(dtype, shuffle=True, backend=backend).encode(chunk, chunk.shape)
-    planes = np.ascontiguousarray(chunk.view(np.uint8).reshape(-1, 8).T)
-    assert zlib.decompress(encoded) == planes.tobytes()
+    shuffled = np.ascontiguousarray(chunk.view(np.uint8).reshape(-1, 8).T)
+    assert zlib.decompress(encoded) == shuffled.tobytes()
     assert len(encoded) <= chunk.nbytes * 1.01 + 100
 
 
@@ -162,10 +172,10 @@ def test_planes_that_shrink_are_compressed_and_noise_is_not() -> None:
     """Exponents shrink, mantissas do not: the stream is as small as that of the whole."""
     values = np.random.default_rng(3).normal(5, 1, (1024, 64)).astype("<f4")
     encoded = codecs.choose("gzip", None, values.dtype).encode(values, values.shape)
-    planes = np.ascontiguousarray(values.view(np.uint8).reshape(-1, 4).T)
-    assert len(encoded) < 1.02 * len(zlib.compress(planes.tobytes(), 4))
-    assert planes[0].tobytes()[1000:2000] in encoded
-    assert planes[3].tobytes()[1000:2000] not in encoded
+    shuffled = np.ascontiguousarray(values.view(np.uint8).reshape(-1, 4).T)
+    assert len(encoded) < 1.05 * len(zlib.compress(shuffled.tobytes(), 4))
+    assert shuffled[0].tobytes()[1000:2000] in encoded
+    assert shuffled[3].tobytes()[1000:2000] not in encoded
 
 
 def test_planes_are_chosen_anew_when_the_data_changes() -> None:
@@ -243,7 +253,7 @@ def test_the_fastest_backend_that_is_there_is_used(monkeypatch: pytest.MonkeyPat
     try:
         monkeypatch.setitem(deflate.DEFLATE_BACKENDS, "isal", missing)
         monkeypatch.setitem(deflate.DEFLATE_BACKENDS, "deflate", missing)
-        assert codecs.deflate_backend() == "zlib"
+        assert codecs.deflate_backend() in {"zlib", "huffman+zlib"}
         codec = codecs.choose("gzip", None, np.dtype("<f4"))
         chunk = smooth((8, 8), np.dtype("<f4"))
         np.testing.assert_array_equal(codec.decode(codec.encode(chunk, (8, 8)), (8, 8)), chunk)

@@ -15,13 +15,14 @@ from .bitshuffle import BitshuffleLz4
 from .chunk import Codec, CodecUnavailable, Uncompressed
 from .deflate import best_backend
 from .gzip import Gzip
+from .planes import compiled
 
 __all__ = ["Codec", "CodecUnavailable", "choose", "deflate_backend", "prefers_shuffle"]
 
 
 def deflate_backend() -> str:
-    """Return the name of the package that deflates: ``isal``, ``deflate`` or ``zlib``."""
-    return best_backend().name
+    """Return what deflates: ``isal``, ``deflate`` or ``zlib``, after ``huffman+`` if compiled."""
+    return ("huffman+" if compiled else "") + best_backend().name
 
 
 def prefers_shuffle(dtype: np.dtype[Any]) -> bool:

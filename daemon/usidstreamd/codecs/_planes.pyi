@@ -1,0 +1,6 @@
+from typing_extensions import Buffer
+
+def shuffle(lines: Buffer, planes: Buffer) -> None: ...
+def zlib_stream(
+    planes: Buffer, ways: bytes, matched: tuple[bytes, ...], lines: Buffer | None = None
+) -> bytes: ...
