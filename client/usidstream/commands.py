@@ -353,12 +353,11 @@ def _summary_lines(scan: Scan, summary: Summary | None) -> Iterator[str]:
         yield f"{scan.skipped} rows were durable before, and not sent again"
     if summary is None:
         return
-    total = sum(scan.layout.n_positions * main.row_nbytes for main in scan.layout.mains)
     seconds = max(summary.seconds, 1e-3)
-    share = summary.done / summary.total
+    mb_per_s = summary.done / summary.total * scan.layout.nbytes / seconds / MB
     yield (
         f"{summary.done} {unit_name(scan.layout)} in {seconds:.1f} s"
-        f" ({summary.done / seconds:.0f} per second, {share * total / seconds / MB:.1f} MB/s)"
+        f" ({summary.done / seconds:.0f} per second, {mb_per_s:.1f} MB/s)"
     )
     for title, counts in (("faults made", summary.faults), ("refused", summary.refused)):
         words = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)

@@ -38,7 +38,7 @@ def test_a_restart_in_mid_scan_costs_only_time(
                 daemon.wait_for(wire.Block, row=row - 50)
                 daemon.restart(forgets=forgets)
             if row % 50 == 0:
-                wait_for(lambda: not scan._channel.lingering, "the block to leave")
+                wait_for(lambda: not scan._channel.lanes.lingering, "the block to leave")
             scan.write(row, DATA[row])
         daemon.makes_durable = True
     got = daemon.data(scan.scan_id, "Raw", "f4")

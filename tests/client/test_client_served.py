@@ -240,12 +240,15 @@ def test_a_program_whose_daemon_is_gone_ends_and_says_what_it_held(tmp_path: Pat
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this platform")
-def test_a_forked_child_is_told_and_its_parent_goes_on(daemon: Daemon) -> None:
+@pytest.mark.parametrize("turns", [1, 0], ids=["between writes", "within a write"])
+def test_a_forked_child_is_told_and_its_parent_goes_on(daemon: Daemon, turns: int) -> None:
     code = (
         FORGETFUL.replace("scan.write(3, [1, 2, 3, 4])", "")
         + """
 import os
 scan.write(0, [0, 0, 0, 0])
+[lane] = scan._channel.lanes._open
+lane.turn[:] = TURNS * [True]
 child = os.fork()
 if child == 0:
     for call in (lambda: scan.write(1, [1, 1, 1, 1]), client.status, scan.finish):
@@ -255,6 +258,7 @@ if child == 0:
             print(error, flush=True)
     client.close()
     os._exit(7)
+lane.turn[:] = [True]
 _, status = os.waitpid(child, 0)
 print(os.waitstatus_to_exitcode(status))
 for row in range(1, 8):
@@ -263,6 +267,7 @@ print(scan.finish().status)
 client.close()
 """
     )
+    code = code.replace("TURNS", str(turns))
     told = run_script(code, daemon.endpoint, os.urandom(16).hex())
     assert told.returncode == 0, told.stderr
     *child, exit_code, status = told.stdout.splitlines()

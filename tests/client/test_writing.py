@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from types import MappingProxyType
+
 import numpy as np
 import pytest
 
@@ -76,6 +79,31 @@ def test_several_mains_at_once_and_each_by_its_name(daemon: FakeDaemon, client: 
     height, phase = (daemon.data(scan.scan_id, name, "f4") for name in ("Height", "Phase"))
     assert height == {row: [row + 0.5] for row in range(100)}
     assert phase == {row: [-row] for row in range(101)}
+
+
+@pytest.mark.parametrize("kind", [dict, OrderedDict, MappingProxyType])
+def test_a_dict_of_any_kind_may_name_the_only_main(
+    daemon: FakeDaemon, client: Client, kind: type
+) -> None:
+    with client.open_scan(make_layout()) as scan:
+        for row in [*range(0, 20, 2), 60, 40, 50]:
+            scan.write(row, DATA[row])
+            scan.write(row + 1, kind({"Raw": DATA[row + 1]}))
+    rows = [*range(20), 40, 41, 50, 51, 60, 61]
+    assert daemon.data(scan.scan_id, "Raw", "f4") == {row: ALL[row] for row in rows}
+
+
+def test_a_dict_of_mains_and_a_main_are_too_much(client: Client) -> None:
+    with client.open_scan(make_layout("Height", "Phase", m=1)) as scan:
+        for row in range(3):
+            scan.write(row, {"Height": 1.0, "Phase": 2.0})
+            scan.write(row + 10, 1.0, "Height")
+            with pytest.raises(BlockError, match="either main or a dict"):
+                scan.write(row + 11, {"Height": 1.0, "Phase": 2.0}, "Height")
+            with pytest.raises(BlockError, match="either main or a dict"):
+                scan.write(99 - row, {"Height": 1.0, "Phase": 2.0}, "Height")
+            with pytest.raises(BlockError, match="no main 'Depth'"):
+                scan.write(row + 1, 1.0, "Depth")
 
 
 def test_the_end_of_the_main_ends_the_fast_path(client: Client) -> None:

@@ -11,5 +11,5 @@ class DeliveryTrial(Trial):
     """In memory alone."""
 
 
-DeliveryTrial.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+DeliveryTrial.TestCase.settings = settings(stateful_step_count=40)
 TestDeliveryModel = DeliveryTrial.TestCase

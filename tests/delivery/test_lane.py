@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usidstream import BlockError
-from usidstream.delivery import Lane, MainShape, Payload
+from usidstream.delivery import ENDED, REFUSED, Lane, MainShape, Payload
 from usidstream.delivery.lane import TARGET_BLOCK_BYTES
 
 N = 64
@@ -21,12 +21,12 @@ NARROW = MainShape("Narrow", N, 1, np.dtype("<f8"))
 def write(lane: Lane, row: int, spectra: dict[str, Any]) -> list[Payload]:
     """What a channel does for a pixel, without limits or coverage."""
     sent: list[Payload] = []
-    if row == lane.next_row:
-        if lane.count == 1:
-            lane.put(spectra[lane.mains[0].name])
-        else:
-            lane.put_all(spectra)
-    elif not (lane.scatters and lane.scatter(row, spectra)):
+    if lane.count == 1:
+        outcome = lane.put(row, spectra[lane.mains[0].name])
+    else:
+        outcome = lane.put_all(row, spectra)
+    if outcome == REFUSED and not (lane.scatters and lane.scatter(row, spectra)):
+        lane.pause()
         if lane.used and not lane.takes(row):
             sent = lane.take()
         if not lane.used:
@@ -103,7 +103,7 @@ def test_the_fast_path_ends_where_something_must_be_looked_at() -> None:
     lane.begin(10, 12)
     lane.place(10, {"Wide": np.zeros(4, "f4")})
     assert lane.next_row == 11
-    lane.put(np.zeros(4, "f4"))
+    assert lane.put(11, np.zeros(4, "f4")) == ENDED
     assert lane.next_row is None
     assert lane.used == 2
 
@@ -184,11 +184,12 @@ def test_blocks_and_pixels_that_continue_each_other_make_one_block() -> None:
     data = np.arange(4 * 10, dtype="f8").reshape(10, 4)
     assert not lane.extends(0, 3), "no block is open"
     lane.begin(0, N)
-    lane.place_rows(0, data[:3])
+    lane.place_rows(data[:3])
     write(lane, 3, {"Wide": data[3]})
     assert lane.extends(4, 6)
     assert not lane.extends(5, 5), "a row lies between"
-    lane.place_rows(4, data[4:])
+    lane.pause()
+    lane.place_rows(data[4:])
     [payload] = lane.take()
     assert (payload.row, payload.rows, payload.wholes) == (0, 10, [(0, 3), (4, 10)])
     assert np.array_equal(np.frombuffer(payload.data, "<f4").reshape(10, 4), data)
@@ -198,7 +199,7 @@ def test_blocks_and_pixels_that_continue_each_other_make_one_block() -> None:
 def test_a_block_that_does_not_fit_in_the_open_one_does_not_extend_it() -> None:
     lane = Lane([WIDE], max_bytes=8 * WIDE.row_nbytes)
     lane.begin(0, N)
-    lane.place_rows(0, np.zeros((6, 4)))
+    lane.place_rows(np.zeros((6, 4)))
     assert lane.extends(6, 2)
     assert not lane.extends(6, 3)
 
@@ -245,12 +246,42 @@ def test_a_block_lingers_from_one_tick_to_the_next() -> None:
 
 def test_blocks_are_bounded() -> None:
     many = 10**7
-    assert Lane([MainShape("A", many, 1, np.dtype("u1"))]).capacity == 16384
+    assert Lane([MainShape("A", many, 1, np.dtype("u1"))]).capacity == 32768
     assert Lane([MainShape("A", many, 2, np.dtype("u1"))]).capacity == 4096
     assert Lane([MainShape("A", many, 256, np.dtype("f4"))]).capacity == 1024
     assert Lane([MainShape("A", many, 10**6, np.dtype("f4"))]).capacity == 1
     lane = Lane([MainShape("A", many, 256, np.dtype("f4"))], max_bytes=2048)
     assert (lane.capacity, lane.nbytes) == (2, 2 * (1024 + 8))
+
+
+def test_blocks_are_short_while_they_fill_slowly_and_long_while_others_wait() -> None:
+    lane = Lane([MainShape("A", 10**6, 256, np.dtype("<f4"))])
+    sizes = []
+    for fill_s, is_behind in [(1.0, False)] * 5 + [(0.0, False)] + [(1.0, True)] * 4:
+        lane.resize(fill_s=fill_s, is_behind=is_behind)
+        sizes.append(lane.capacity)
+    assert sizes == [512, 256, 128, 128, 128, 128, 256, 512, 1024, 1024]
+
+
+@pytest.mark.parametrize("is_by_row", [True, False])
+def test_rows_are_whole_in_blocks_of_every_size(is_by_row: bool) -> None:
+    main = MainShape("A", 10**6, 256, np.dtype("<f4"))
+    lane = Lane([main])
+    data = np.random.default_rng(1).random((6000, 256), "f4")
+    row, sent = 0, []
+    while row < len(data):
+        slow = len(sent) % 7 < 4
+        lane.resize(fill_s=1.0, is_behind=not slow)
+        lane.begin(row, main.n_rows)
+        stop = min(row + lane.capacity, len(data))
+        if not is_by_row:
+            lane.place_rows(data[row:stop])
+        for index in range(row, stop if is_by_row else row):
+            sent += write(lane, index, {"A": data[index]})
+        row = stop
+        sent += lane.take()
+    assert len({block.rows for block in sent}) > 3
+    assert b"".join(block.data for block in sent) == data.tobytes()
 
 
 def test_a_full_block_of_wide_rows_keeps_its_values_when_the_next_is_filled() -> None:
@@ -264,3 +295,60 @@ def test_a_full_block_of_wide_rows_keeps_its_values_when_the_next_is_filled() ->
     tables = [np.frombuffer(block.data, "u1").reshape(-1, n_cols) for block in blocks]
     assert [table[:, 0].tolist() for table in tables] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert all((table == table[:, :1]).all() for table in tables)
+
+
+ROW = np.arange(4, dtype="<f4")
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        ROW.astype("f8"),
+        np.repeat(ROW, 2)[::2],
+        ROW.reshape(2, 2),
+        np.asfortranarray(ROW.reshape(2, 2)),
+        ROW.astype("i4"),
+        ROW.tolist(),
+    ],
+    ids=["f8", "strided", "2-D", "2-D in columns", "i4", "list"],
+)
+def test_rows_of_any_form_may_follow_rows_of_another(others: Any) -> None:
+    main = MainShape("Wide", N, 4, np.dtype("<f4"), (2, 2))
+    forms = [ROW, others, others, ROW, ROW, others]
+    for order in (forms, forms[1:]):
+        for rows in (range(len(order)), [N - 1, 5, 2, 9, 0, 7][: len(order)]):
+            lane = Lane([main])
+            for row, values in zip(rows, order, strict=True):
+                write(lane, row, {"Wide": values})
+            assert place(lane.take(), main) == dict.fromkeys(rows, ROW.tolist())
+
+
+@pytest.mark.parametrize("value", [1 + 2j, np.complex64(1 + 2j), np.complex128(1 + 2j)])
+def test_a_single_complex_element_may_be_any_complex_number(value: Any) -> None:
+    main = MainShape("Lock-in", N, 1, np.dtype("<c8"))
+    lane = Lane([main])
+    for row in range(3):
+        write(lane, row, {"Lock-in": value})
+    assert place(lane.take(), main) == {row: [1 + 2j] for row in range(3)}
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<c8"])
+@pytest.mark.parametrize("cols", [1, 4])
+def test_a_dict_where_one_spectrum_belongs_is_left_to_the_path_around(
+    dtype: str, cols: int
+) -> None:
+    lane = Lane([MainShape("Any", N, cols, np.dtype(dtype))])
+    values = np.zeros(cols, dtype)
+    write(lane, 0, {"Any": values})
+    assert lane.put(1, {"Any": values}) == REFUSED
+    assert lane.put(1, values) != REFUSED
+
+
+def test_other_mains_than_the_lane_has_are_left_to_the_path_around() -> None:
+    lane = Lane([NARROW, WIDE])
+    good = {"Narrow": 1.0, "Wide": np.ones(4, "f4")}
+    write(lane, 0, good)
+    for others in ({"Narrow": 7.0, "Other": 7.0}, {"Narrow": 7.0}, good | {"Other": 7.0}):
+        assert lane.put_all(1, others) == REFUSED
+    write(lane, 1, good)
+    assert place(lane.take(), NARROW) == {0: [1.0], 1: [1.0]}

@@ -15,10 +15,16 @@ def block(row: int) -> Payload:
     return Payload("Raw", row, 1, 0, 4, as_bytes(np.full(4, row, "<u2")))
 
 
+def hand_in(kept: Retention, payload: Payload) -> None:
+    [entry] = kept.issue([payload], again=False)
+    kept.last_ticket = entry.ticket
+    kept.take_over(entry)
+
+
 def filled(count: int, credit: int = 1000, sent: int = 0) -> Retention:
     kept = Retention(credit=credit)
     for row in range(count):
-        kept.append(block(row), NBYTES, again=False)
+        hand_in(kept, block(row))
     for _ in range(sent):
         assert kept.take() is not None
     return kept
@@ -133,7 +139,7 @@ def test_waiting_counts_what_was_handed_in_again_under_its_old_ticket() -> None:
     assert entry is not None
     assert isinstance(entry.content, Payload)
     kept.resubmit(entry, entry.content, again=True)
-    kept.append(block(7), NBYTES, again=False)
+    hand_in(kept, block(7))
     assert taken(kept) == [(3, 0), (4, 7)]
     kept.acknowledge(2, 2, 1000)
     assert kept.oldest_ticket == 1, "block 3 still holds what was handed in first"

@@ -21,9 +21,11 @@ def block(row: int) -> Payload:
 def hand_in(spool: Spool, kept: Retention, *rows: int) -> list[Entry]:
     entries = []
     for row in rows:
-        entry = kept.issue(block(row), 8, again=False)
+        [entry] = kept.issue([block(row)], again=False)
+        kept.last_ticket = entry.ticket
         if spool.diverts(kept, 8):
-            spool.append(entry)
+            spool.pending.append(entry)
+            spool.pending_bytes += entry.held
         else:
             kept.take_over(entry)
         entries.append(entry)

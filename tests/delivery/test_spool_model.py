@@ -149,5 +149,5 @@ class SpoolTrial(Trial):
         assert not self.disk.records, "nothing stays"
 
 
-SpoolTrial.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+SpoolTrial.TestCase.settings = settings(stateful_step_count=40)
 TestSpoolModel = SpoolTrial.TestCase

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from usidstream.errors import LayoutError, UsidstreamError
@@ -64,6 +64,7 @@ def test_shapes_and_names():
     assert (scan.n_positions, scan.position_shape) == (6, (3, 2))
     assert scan.shape("Raw_Data") == (6, 20)
     assert scan.shape("Height") == (6, 1)
+    assert scan.nbytes == 6 * sum(main.row_nbytes for main in scan.mains)
     main = scan.main("Raw_Data")
     assert (main.dataset, main.np_dtype, main.row_nbytes) == ("Raw_Data", np.dtype("<f4"), 80)
     assert scan.main("Height").dataset == "Raw"
@@ -406,7 +407,6 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_whatever_comes_is_a_layout_or_a_layout_error(data):
     plain = make_scan().to_dict()

@@ -78,7 +78,7 @@ def wait_until_all_is_kept(scan: Scan) -> None:
 
     def is_kept() -> bool:
         with channel.lock:
-            channel.seal_all()
+            channel.lanes.seal_all()
             channel.post()
             kept, spool = channel.delivery.kept, channel.delivery.spool
             return not spool.pending and all(entry.place for entry in kept.entries)

@@ -1,8 +1,11 @@
 """One scan between its callers and the I/O thread: a lock around pure delivery.
 
-Everything here happens under ``lock``; ``changed`` wakes callers that wait. It knows lanes,
-delivery and time-outs; it must never know sockets. Whatever a call raises, it has taken nothing of
-what it was given, except where `add_rows` says so.
+Delivery and lanes are touched under ``lock`` alone, which a caller takes for each call and opens
+while it waits or copies. It knows time-outs and what ended the scan; it must never know sockets,
+nor what rows and blocks are made of: that is ``intake``'s, which writes through it.
+
+A caller may be interrupted at any step, and must hold the lock then if, and only if, it thinks that
+it does. A ``with`` block sees to that where it takes the lock; `Channel.without_lock` elsewhere.
 """
 
 from __future__ import annotations
@@ -11,38 +14,20 @@ import math
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from .. import wire
-from ..delivery import (
-    Coverage,
-    Delivery,
-    Lane,
-    MainShape,
-    Outbound,
-    Payload,
-    Rows,
-    as_bytes,
-    conform,
-    read_coverage,
-    scattered,
-)
+from ..delivery import Coverage, Delivery, Outbound, read_coverage
 from ..errors import DeliveryTimeoutError, UsidstreamError, error_for
+from .lanes import Lanes
 from .mains import Mains
 from .options import Options, Waker, fresh
 from .spooler import Spooler
 
-PIECE_BYTES = 1 << 20
-"""Large blocks travel in pieces of about this size, each with a buffer of its own, so that memory
-is freed as they become durable."""
-MAX_GATHERED_BYTES = 128 * 1024
-"""Blocks of whole rows up to this size travel with their neighbours: a message costs more."""
-MAX_LANES_COUNT = 32
+_T = TypeVar("_T")
+
 WAIT_SLICE_S = 1.0
 """Lock waits cannot be interrupted everywhere; none is longer than this."""
 
@@ -58,23 +43,34 @@ class Channel:
         The I/O thread.
     options
         Time-outs and limits.
+
+    Attributes
+    ----------
+    lanes
+        The blocks that are still open.
+    held
+        By main, what the daemon holds from before a resume.
+    skipped
+        Rows of mains that were not sent, for the daemon holds them.
+    closing
+        Why nothing more is taken, unless delivery says so.
+    corrupt
+        How many of the next blocks are to be damaged on their way.
     """
 
     def __init__(self, delivery: Delivery, waker: Waker, options: Options) -> None:
         self.lock = threading.Lock()
-        self.changed = threading.Condition(self.lock)
         self.delivery = delivery
         self.mains = Mains([])
         self.options = options
-        self.lanes: dict[tuple[str, ...], Lane] = {}
+        self.lanes = Lanes(delivery)
         self.held: dict[str, Coverage] = {}
         self.skipped = 0
         self.closing: UsidstreamError | None = None
         self.corrupt = 0
-        self.lingering = False
         self.spooler: Spooler | None = None
         self._waker = waker
-        self._waiters = 0
+        self._bells: list[threading.Lock] = []
         self._is_failure_told = False
 
     def resume(self) -> None:
@@ -85,16 +81,9 @@ class Channel:
         # Without an answer only the spool knows the scan, and the daemon may hold anything of it.
         self.delivery.again = opened is None or opened.resumed
 
-    def lane(self, names: tuple[str, ...]) -> Lane:
-        """Return the lane for these mains."""
-        lane = self.lanes.get(names)
-        if lane is None:
-            if len(self.lanes) >= MAX_LANES_COUNT:
-                self.seal_all()
-                self.lanes.clear()
-            limit = self.delivery.retain_limit_bytes // (4 * len(self.mains))
-            lane = self.lanes[names] = Lane([self.mains.get(name) for name in names], limit)
-        return lane
+    def prepare(self, nbytes: int) -> None:
+        """Touch memory for what a scan of so many bytes will have waiting; without the lock."""
+        self.lanes.ring.touch(min(nbytes, 2 * self.options.retain_limit_bytes // 3))
 
     # ------------------------------------------------------------ what goes wrong
 
@@ -123,97 +112,13 @@ class Channel:
             self._is_failure_told = True
             raise fresh(failure)
 
-    # ------------------------------------------------------------ pixels
-
-    def place(self, lane: Lane, row: Any, spectra: Mapping[str, Any]) -> None:
-        """Take a pixel off the fast path: open blocks, jump, skip, wait, raise."""
-        row = conform.integer(row, "row")
-        self.check()
-        conform.span(lane.mains[0], row, 1, 0, 1)
-        if self.held and self._skip_pixel(lane, row, spectra):
-            return
-        while not self._ready(lane, row):
-            self.wait_for_room(lane.nbytes, f"row {row} was not taken")
-        try:
-            lane.place(row, spectra)
-        finally:
-            if not lane.used:
-                self.delivery.reserved_bytes -= lane.nbytes
-        self.settle(lane)
-
-    def _ready(self, lane: Lane, row: int) -> bool:
-        """Make the lane ready for a row; return False if there is no room for a block."""
-        if lane.used and not lane.takes(row):
-            self.seal(lane)
-        if lane.used:
-            return True
-        if not self.delivery.has_room(lane.nbytes):
-            return False
-        self.delivery.reserved_bytes += lane.nbytes
-        lane.begin(row, self._stop(lane, row + 1), may_scatter=not self.held)
-        if not self.lingering:
-            self.lingering = True
-            self._waker.posted()
-        return True
-
-    def _stop(self, lane: Lane, row: int) -> int:
-        """Return the first row from ``row`` on that the fast path may not take."""
-        stop = lane.n_rows
-        for main in lane.mains if self.held else ():
-            coverage = self.held.get(main.name)
-            stop = stop if coverage is None else coverage.next_held_row(row, stop)
-        return stop
-
-    def _skip_pixel(self, lane: Lane, row: int, spectra: Mapping[str, Any]) -> bool:
-        """Leave out what is durable already; return False if nothing of the pixel is."""
-        durable = [main.name for main in lane.mains if self._holds(main, row, 1, 0, main.n_cols)]
-        if not durable:
-            return False
-        for name in spectra.keys() - durable:
-            self.place(self.lane((name,)), row, {name: spectra[name]})
-        self.skipped += len(durable)
-        return True
-
-    def _holds(self, main: MainShape, row: int, rows: int, col: int, cols: int) -> bool:
-        coverage = self.held.get(main.name)
-        return coverage is not None and coverage.holds_span(row, rows, col, cols)
-
-    def settle(self, lane: Lane) -> None:
-        """Send the lane's block if it is full."""
-        if lane.full:
-            self.seal(lane)
-
-    def seal(self, lane: Lane) -> None:
-        """Hand the lane's open block to delivery."""
-        if not lane.used:
-            return
-        payloads = lane.take()
-        self.delivery.reserved_bytes -= lane.nbytes
-        for payload in payloads:
-            self.delivery.add_block(payload)
-        self.post()
-
-    def seal_all(self, main: str = "", but: Lane | None = None) -> None:
-        """Hand every open block to delivery, or those that hold rows of one main, but for one."""
-        for names, lane in self.lanes.items():
-            if lane is not but and (not main or main in names):
-                self.seal(lane)
-
-    def annotate(self, attrs: Mapping[str, Any]) -> None:
-        """Take attributes."""
-        nbytes = self.delivery.annotation_nbytes(attrs)
-        with self._set_aside(nbytes, "the attributes were not taken"):
-            pass
-        self.delivery.annotate(attrs, nbytes)
-        self.post()
-
     def let_go(self) -> None:
         """Forget all that is held, but for what a spool keeps, and take nothing more."""
         scan = self.delivery.scan
         self.closing = error_for("closed", f"this client has let go of scan {scan}")
         if self.spooler is not None:
-            self.seal_all()
-        self.discard()
+            self.lanes.seal_all()
+        self.lanes.let_go()
         self.delivery.let_go()
         self._after_event()
 
@@ -223,135 +128,33 @@ class Channel:
         if trouble:
             warnings.warn(f"scan {self.delivery.scan}: {trouble}", stacklevel=3)
 
-    def discard(self) -> None:
-        """Let every open block go."""
-        for lane in self.lanes.values():
-            if lane.used:
-                lane.take()
-                self.delivery.reserved_bytes -= lane.nbytes
-
-    # ------------------------------------------------------------ blocks
-
-    def add_rows(self, main: MainShape, row: int, table: conform.Array, col: int) -> None:
-        """Take rows ``row ..`` of a main; copies each piece once.
-
-        Up to the retention limit the call is taken whole or not at all. A larger one goes in
-        pieces; if it times out, the error's ``details['rows_taken']`` says how many rows went.
-        """
-        rows, cols = table.shape
-        conform.span(main, row, rows, col, cols)
-        if self._holds(main, row, rows, col, cols):
-            self.skipped += rows
-            return
-
-        if cols == main.n_cols and table.nbytes <= MAX_GATHERED_BYTES and not self.held:
-            lane = self.lane((main.name,))
-            if rows <= lane.capacity:
-                self._gather(lane, row, table)
-                return
-        self.seal_all(main.name)
-
-        def make(start: int, stop: int) -> Payload:
-            data = np.array(table[start:stop], dtype=main.dtype, order="C")
-            return Payload(main.name, row + start, stop - start, col, cols, as_bytes(data))
-
-        self._add_pieces(rows, cols * main.dtype.itemsize, make)
-
-    def _gather(self, lane: Lane, row: int, table: conform.Array) -> None:
-        """Take whole rows into their main's lane, where they wait for their neighbours."""
-        self.seal_all(lane.mains[0].name, but=lane)
-        while not lane.extends(row, len(table)):
-            self.seal(lane)
-            if self._ready(lane, row):
-                break
-            self.wait_for_room(lane.nbytes, "the block was not taken")
-        lane.place_rows(row, table)
-        self.settle(lane)
-
-    def add_scattered(self, main: MainShape, numbers: Rows, table: conform.Array) -> None:
-        """Take the rows of the given numbers; as `add_rows`."""
-        coverage = self.held.get(main.name)
-        if coverage is not None:
-            keep = ~coverage.holds(numbers, 0, main.n_cols)
-            self.skipped += len(numbers) - int(keep.sum())
-            numbers, table = numbers[keep], table[keep]
-        if not len(numbers):
-            return
-
-        def make(start: int, stop: int) -> Payload:
-            data = np.array(table[start:stop], dtype=main.dtype, order="C")
-            return scattered(main.name, numbers[start:stop], 0, main.n_cols, data)
-
-        self._add_pieces(len(numbers), main.row_nbytes + 8, make)
-
-    def place_whole(self, row: Any, spectra: Sequence[tuple[MainShape, conform.Array]]) -> None:
-        """Take a pixel whose rows are blocks of their own; all of its mains or none."""
-        row = conform.integer(row, "row")
-        self.check()
-        conform.span(spectra[0][0], row, 1, 0, 1)
-        wanted = [(m, array) for m, array in spectra if not self._holds(m, row, 1, 0, m.n_cols)]
-        self.skipped += len(spectra) - len(wanted)
-        nbytes = sum(main.row_nbytes for main, _ in wanted)
-        with self._set_aside(nbytes, f"row {row} was not taken") as room:
-            for main, array in wanted:
-                data = np.array(array, dtype=main.dtype, order="C")
-                block = Payload(main.name, row, 1, 0, main.n_cols, as_bytes(data), single=True)
-                self._hand_in(block, room)
-
-    def _add_pieces(self, rows: int, row_nbytes: int, make: Callable[[int, int], Payload]) -> None:
-        limit = self.delivery.retain_limit_bytes
-        step = max(1, min(PIECE_BYTES, limit // 4) // row_nbytes)
-        if rows * row_nbytes <= limit:
-            with self._set_aside(rows * row_nbytes, "the block was not taken") as room:
-                for start in range(0, rows, step):
-                    self._add_piece(make, start, min(start + step, rows), room)
-            return
-        for start in range(0, rows, step):
-            stop = min(start + step, rows)
-            consequence = f"{start} rows of the block were taken, the others were not"
-            try:
-                with self._set_aside((stop - start) * row_nbytes, consequence) as room:
-                    self._add_piece(make, start, stop, room)
-            except DeliveryTimeoutError as error:
-                error.details["rows_taken"] = start
-                raise
-
-    @contextmanager
-    def _set_aside(self, nbytes: int, consequence: str) -> Iterator[_Room]:
-        """Set memory aside, waiting for it as long as a write may take, until it is handed in."""
-        while not self.delivery.has_room(nbytes):
-            self.wait_for_room(nbytes, consequence)
-        self.delivery.reserved_bytes += nbytes
-        room = _Room(nbytes)
-        try:
-            yield room
-        finally:
-            self.delivery.reserved_bytes -= room.nbytes
-
-    def _add_piece(
-        self, make: Callable[[int, int], Payload], start: int, stop: int, room: _Room
-    ) -> None:
-        """Copy a piece, with the lock open so that nobody waits for the copy."""
-        self.lock.release()
-        try:
-            payload = make(start, stop)
-        finally:
-            self.lock.acquire()
-        self.check_alive()
-        self._hand_in(payload, room)
-
-    def _hand_in(self, payload: Payload, room: _Room) -> None:
-        nbytes = min(payload.nbytes, room.nbytes)
-        room.nbytes -= nbytes
-        self.delivery.reserved_bytes -= nbytes
-        self.delivery.add_block(payload)
-        self.post()
-
     # ------------------------------------------------------------ waiting
+
+    def without_lock(self, work: Callable[[], _T]) -> _T:
+        """Open the lock, which the caller holds, while ``work`` runs.
+
+        It is held again afterwards, whatever ``work`` raised and whenever an interrupt came: else
+        the caller's ``with`` would open a lock that another thread holds.
+        """
+        # A loop acquires it, since the interpreter looks for signals behind a call, but not between
+        # a loop's iterator and its body: so whatever is raised here is raised without the lock.
+        regained = iter(self.lock.acquire, None)
+        try:
+            self.lock.release()
+            found = work()
+        finally:
+            try:
+                for _ in regained:
+                    break
+            except BaseException:
+                for _ in regained:
+                    break
+                raise
+        return found
 
     def wait_for_room(self, nbytes: int, consequence: str) -> None:
         """Wait until so much may be held."""
-        self.seal_all()
+        self.lanes.seal_all()
         self.delivery.want_durable()
         self.post()
         self.wait(
@@ -393,18 +196,29 @@ class Channel:
         started = time.monotonic()
         deadline = started + timeout_s
         mark = extend() if extend else None
-        self._waiters += 1
-        try:
-            while not until():
-                self._raise_failure()
-                now = time.monotonic()
-                if extend and extend() != mark:
-                    mark, deadline = extend(), min(now + timeout_s, started + longest_s)
-                if now >= deadline:
-                    raise self._late(failure)
-                self.changed.wait(min(deadline - now, WAIT_SLICE_S))
-        finally:
-            self._waiters -= 1
+        while not until():
+            self._raise_failure()
+            now = time.monotonic()
+            if extend and extend() != mark:
+                mark, deadline = extend(), min(now + timeout_s, started + longest_s)
+            if now >= deadline:
+                raise self._late(failure)
+            self._sleep(min(deadline - now, WAIT_SLICE_S))
+
+    def _sleep(self, timeout_s: float) -> None:
+        """Open the lock until something has changed."""
+        bell = threading.Lock()
+        bell.acquire()
+        self._bells.append(bell)
+        self.without_lock(lambda: bell.acquire(timeout=timeout_s))
+        if bell in self._bells:
+            self._bells.remove(bell)
+
+    def _ring(self) -> None:
+        """Wake everybody who sleeps. A bell is locked until it is rung, which is done once."""
+        bells, self._bells = self._bells, []
+        for bell in bells:
+            bell.release()
 
     def _late(self, failure: str) -> DeliveryTimeoutError:
         """Make the error of a wait that took too long; a spool says what becomes of the rest."""
@@ -444,8 +258,7 @@ class Channel:
     def moved(self) -> None:
         """The spool has taken or given something."""
         self._waker.posted()
-        if self._waiters:
-            self.changed.notify_all()
+        self._ring()
 
     # ------------------------------------------------------------ from the I/O thread
 
@@ -486,7 +299,8 @@ class Channel:
         message = block.message()
         if not self.corrupt or block.retries:
             return message
-        self.corrupt -= 1
+        with self.lock:
+            self.corrupt -= 1
         return replace(message, crc=message.crc ^ 1)
 
     def receive(self, message: wire.Message, now: float) -> None:
@@ -504,16 +318,14 @@ class Channel:
     def linger(self) -> None:
         """At a tick: send the blocks that were open at the last one."""
         with self.lock:
-            for lane in self.lanes.values():
-                if lane.lingers():
-                    self.seal(lane)
-            self.lingering = any(lane.used for lane in self.lanes.values())
+            if self.lanes.linger():
+                self.post()
 
     def hasten(self) -> None:
         """Send and make durable all there is, for the client is being closed."""
         with self.lock:
             self.closing = self.closing or error_for("closed", "the client is closed")
-            self.seal_all()
+            self.lanes.seal_all()
             self.delivery.want_durable()
             self._after_event()
 
@@ -540,7 +352,8 @@ class Channel:
     def abandon(self, error: UsidstreamError) -> None:
         """In a forked child: forget whoever held the lock, and make every call raise."""
         self.lock = threading.Lock()
-        self.changed = threading.Condition(self.lock)
+        self._bells = []
+        self.lanes.abandon()
         if self.spooler is not None:
             self.spooler.folder.abandon()
             self.spooler = self.delivery.spool = None
@@ -550,20 +363,11 @@ class Channel:
         """Wake who waits, and take writers off the fast path if there is something to raise."""
         delivery = self.delivery
         if delivery.troubled or delivery.ended or self.closing:
-            for lane in self.lanes.values():
-                lane.pause()
+            self.lanes.pause()
         if delivery.failure is not None or delivery.ended:
             if self.spooler is not None and not delivery.ended:
-                self.seal_all()
-            self.discard()
+                self.lanes.seal_all()
+            self.lanes.let_go()
         if self.spooler is not None:
             self.spooler.wake()
-        if self._waiters:
-            self.changed.notify_all()
-
-
-@dataclass
-class _Room:
-    """Memory set aside for blocks that are not handed in yet."""
-
-    nbytes: int
+        self._ring()

@@ -31,7 +31,7 @@ from .scan import Scan
 from .spool_files import SpooledScan
 from .spooler import SAVE_TIMEOUT_S
 from .spooling import SpoolPlace, spools
-from .transport import KEY_REFUSED, KEYS_DIFFER, KEYS_WANTED, NO_KEYS_THERE
+from .transport import GREETING_CUT, KEY_REFUSED, KEYS_DIFFER, KEYS_WANTED, NO_KEYS_THERE
 
 T = TypeVar("T")
 
@@ -47,6 +47,7 @@ _HINTS = {
     KEYS_DIFFER: "Compare server_key and key_file with the daemon's keys; does it use any?",
     NO_KEYS_THERE: "Leave server_key and key_file out, or give the daemon its server_key_file.",
     KEYS_WANTED: "Give server_key and key_file; usidstreamd keygen makes them.",
+    GREETING_CUT: "Give server_key and key_file; usidstreamd keygen makes them.",
 }
 
 
@@ -185,7 +186,7 @@ class Client:
         with self._spool_of(name) as place:
             if place is not None:
                 place.check(layout)
-            channel = self._open(opening, place)
+            channel = self._open(opening, place, layout.nbytes)
             channel.mains = mains
             if scan_id is not None:
                 channel.resume()
@@ -306,13 +307,16 @@ class Client:
             self._io.detach(channel)
             raise
 
-    def _open(self, opening: wire.Open | wire.Join, place: SpoolPlace | None) -> Channel:
+    def _open(
+        self, opening: wire.Open | wire.Join, place: SpoolPlace | None, nbytes: int = 0
+    ) -> Channel:
         wire.encode(opening)  # raises here what has no message, such as a layout over the limit
         delivery = Delivery(opening, self._options.retain_limit_bytes)
         channel = Channel(delivery, self._io, self._options)
         self._io.attach(channel)
         is_known = place is not None and place.scan is not None
         try:
+            channel.prepare(nbytes)  # while the daemon makes the file
             with channel.lock:
                 channel.wait(
                     lambda: (

@@ -216,7 +216,7 @@ class IoThread:
         times = [now + LONGEST_SLEEP_S, self._link.due_at()]
         if self._close_by is not None:
             times.append(self._close_by)
-        if any(channel.lingering for channel in channels):
+        if any(channel.lanes.lingering for channel in channels):
             times.append(self._linger_at)
         if self._link.up and self._unsent is None:
             dues = (channel.due_at() for channel in channels)
@@ -284,7 +284,7 @@ class IoThread:
             self._hang_up(reason, now)
 
     def _linger(self, channels: list[Channel], now: float) -> None:
-        if now < self._linger_at or not any(channel.lingering for channel in channels):
+        if now < self._linger_at or not any(channel.lanes.lingering for channel in channels):
             return
         for channel in channels:
             channel.linger()

@@ -1,10 +1,11 @@
 """A scan as a program sees it: writes, waiting, and the end.
 
-Everything here is the caller's side: data is checked, then handed to the channel under its lock.
-It knows no socket and no protocol message but those that open, leave and ask.
+Everything here is the caller's side: data is checked, then handed to the intake under the channel's
+lock. It knows no socket and no protocol message but those that open, leave and ask.
 
-A call that raises has taken nothing of what it was given, so it can be made again; the one
-exception, a block larger than all that may be held, says in the error how much of it went.
+A call that raises an error of ours has taken nothing of what it was given, so it can be made
+again; the one exception, a block larger than all that may be held, says in the error how much of it
+went.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from .. import wire
-from ..delivery import DIRECT_ROW_BYTES, Coverage, Goal, Lane, conform
+from ..delivery import DIRECT_ROW_BYTES, ENDED, REFUSED, Coverage, Goal, Lane, conform
 from ..errors import (
     BlockError,
     DeliveryError,
@@ -28,12 +29,15 @@ from ..errors import (
 )
 from ..layout import ScanLayout, check_attrs
 from .channel import Channel
+from .intake import Intake
 from .result import ScanResult, read_result
 from .spooler import Spooled
 
 FINISH_TIMEOUT_S = 3600.0
 """The longest that a finish waits for a daemon that is alive and writes, or waits for joiners."""
 MAX_REASON_CHARS = 1000
+_NO_DICT = (float, int, np.ndarray, np.generic)
+"""What is seen sooner than that it is no dict of any kind."""
 
 
 class Desk(Protocol):
@@ -51,6 +55,10 @@ class Scan:
 
     Leaving its ``with`` block finishes it (a joined client leaves); a `DeliveryError` detaches, so
     that it can be resumed by its id; any other exception aborts it, and what arrived stays.
+
+    Several threads may write. A write that Ctrl-C interrupts may have been taken or not; all that
+    returned before it are kept, and the scan goes on. A signal handler must not call the scan: it
+    would wait for the call that it interrupts. Let it set a flag, or raise.
 
     Parameters
     ----------
@@ -70,13 +78,13 @@ class Scan:
     def __init__(self, channel: Channel, layout: ScanLayout, desk: Desk) -> None:
         self.layout = layout
         self._channel = channel
+        self._intake = Intake(channel)
         self._desk = desk
         self._is_joined = isinstance(channel.delivery.opening, wire.Join)
         self._direct = {m.name for m in channel.mains if m.row_nbytes >= DIRECT_ROW_BYTES}
-        # The lanes of the last calls: one comparison with a lane's next row, and a pixel is taken.
-        self._single: Lane | None = None
+        # The lanes of the last calls, with several mains and with one, by its name as it was given.
         self._together: Lane | None = None
-        self._named: dict[str, Lane] = {}
+        self._lanes: dict[str | None, Lane] = {}
 
     # ------------------------------------------------------------ what it is
 
@@ -174,66 +182,52 @@ class Scan:
         DeliveryTimeoutError
             There was no room within ``write_timeout_s``; the pixel was not taken.
         """
-        if main is None and isinstance(spectrum, dict):
-            self._write_together(row, spectrum)
-            return
-        channel = self._channel
-        with channel.lock:
-            lane = self._single if main is None else self._named.get(main)
-            if lane is None:
-                self._write_elsewhere(row, spectrum, main)
-            elif row == lane.next_row:
-                lane.put(spectrum)
-                if lane.used == lane.capacity:
-                    channel.seal(lane)
-            elif lane.scatters and lane.scatter(row, {lane.mains[0].name: spectrum}):
-                channel.settle(lane)
-            else:
-                self._write_elsewhere(row, spectrum, main)
-
-    def _write_together(self, row: int, spectra: dict[str, Any]) -> None:
-        """Take a pixel of several mains: most often the same ones as the last."""
-        channel = self._channel
-        with channel.lock:
+        if main is None and type(spectrum) is dict:
             lane = self._together
+            outcome = REFUSED if lane is None else lane.put_all(row, spectrum)
+        else:
             try:
-                if lane is None or len(spectra) != lane.count:
-                    self._write_elsewhere(row, spectra, None)
-                elif row == lane.next_row:
-                    lane.put_all(spectra)
-                    if lane.used == lane.capacity:
-                        channel.seal(lane)
-                elif lane.scatters and lane.scatter(row, spectra):
-                    channel.settle(lane)
-                else:
-                    self._write_elsewhere(row, spectra, None)
-            except KeyError:  # as many mains as last time, but others
-                self._write_elsewhere(row, spectra, None)
+                lane = self._lanes.get(main)
+            except TypeError:  # no name at all, as the check will say
+                lane = None
+            outcome = REFUSED if lane is None else lane.put(row, spectrum)
+        if outcome:
+            self._attend(outcome, lane, row, spectrum, main)
 
-    def _write_elsewhere(self, row: int, spectrum: Any, main: str | None) -> None:
+    def _attend(
+        self, outcome: int, lane: Lane | None, row: int, spectrum: Any, main: str | None
+    ) -> None:
+        """See to a pixel that ended a run, or that the fast path did not take."""
+        if outcome != ENDED:
+            spectrum = _at_hand(spectrum)
+        with self._channel.lock:
+            if lane is not None and (
+                outcome == ENDED or (lane.scatters and _scatter(lane, row, spectrum, main))
+            ):
+                self._intake.settle(lane)
+            else:
+                self._place(row, spectrum, main)
+
+    def _place(self, row: int, spectrum: Any, main: str | None) -> None:
         """Take a pixel off the fast path, and remember its lane for the next."""
         channel = self._channel
         is_dict = isinstance(spectrum, Mapping)
         if is_dict and main is not None:
             raise BlockError("give either main or a dict of mains, not both", code="unknown_main")
         spectra = spectrum if is_dict else {channel.mains.get(main).name: spectrum}
-        names = tuple(channel.mains.get(name).name for name in spectra)
-        if not names:
+        mains = [channel.mains.get(name) for name in spectra]
+        if not mains:
             raise BlockError("the dict names no main", code="unknown_main")
-        if not self._direct.isdisjoint(names):
-            shapes = [channel.mains.get(name) for name in names]
-            channel.place_whole(
-                row, [(m, conform.spectrum(m, row, spectra[m.name])) for m in shapes]
-            )
+        if any(main.name in self._direct for main in mains):
+            whole = [(main, conform.spectrum(main, row, spectra[main.name])) for main in mains]
+            self._intake.place_whole(row, whole)
             return
-        lane = channel.lane(names)
+        lane = self._intake.lane(mains)
         if is_dict:
             self._together = lane
-        elif main is not None:
-            self._named[main] = lane
         else:
-            self._single = lane
-        channel.place(lane, row, spectra)
+            self._lanes[main] = lane
+        self._intake.place(lane, row, spectra)
 
     def write_block(self, row: int, block: Any, col: int = 0, main: str | None = None) -> None:
         """Write a rectangle: rows ``row ..`` and columns ``col ..`` of a main.
@@ -263,7 +257,7 @@ class Scan:
         row, col = conform.integer(row, "row"), conform.integer(col, "col")
         with self._channel.lock:
             self._channel.check()
-            self._channel.add_rows(shape, row, table, col)
+            self._intake.add_rows(shape, row, table, col)
 
     def write_at(self, rows: Any, block: Any, main: str | None = None) -> None:
         """Write scattered pixels.
@@ -287,15 +281,14 @@ class Scan:
         table = conform.table(shape, block, len(numbers), None)
         with self._channel.lock:
             self._channel.check()
-            self._channel.seal_all(shape.name)
-            self._channel.add_scattered(shape, numbers, table)
+            self._intake.add_scattered(shape, numbers, table)
 
     def annotate(self, attrs: Mapping[str, Any]) -> None:
         """Add attributes while the scan runs; the last value of a name counts."""
         plain = _plain(attrs)
         with self._channel.lock:
             self._channel.check()
-            self._channel.annotate(plain)
+            self._intake.annotate(plain)
 
     def corrupt_next_block(self) -> None:
         """Damage the next block's checksum on its way, to see that it is sent again."""
@@ -329,7 +322,7 @@ class Scan:
         delivery = channel.delivery
         with channel.lock:
             channel.check()
-            channel.seal_all()
+            channel.lanes.seal_all()
             ticket = delivery.want_durable()
             channel.post()
             channel.wait(
@@ -377,7 +370,7 @@ class Scan:
             if not channel.delivery.ended:
                 channel.check_alive()
                 self._let_arrive()
-                channel.discard()
+                channel.lanes.let_go()
                 self._pursue(Goal.ABORT, channel.options.timeout_s, reason=_storable(reason))
         self._desk.detach(channel)
         channel.close_spool()
@@ -387,7 +380,7 @@ class Scan:
         """Give what was written before an abort the time to arrive, as far as it still can."""
         channel = self._channel
         delivery = channel.delivery
-        channel.seal_all()
+        channel.lanes.seal_all()
         channel.post()
         with contextlib.suppress(DeliveryTimeoutError):  # the abort goes on without the rest
             channel.wait(
@@ -418,7 +411,7 @@ class Scan:
         with channel.lock:
             if not delivery.ended:
                 channel.check()
-                channel.seal_all()
+                channel.lanes.seal_all()
                 self._pursue(goal, timeout_s, attrs=attrs)
         self._desk.detach(channel)
         channel.close_spool()
@@ -440,10 +433,11 @@ class Scan:
         """
         channel = self._channel
         delivery = channel.delivery
-        channel.closing = error_for("scan_finished", f"scan {self.scan_id} is being ended")
-        delivery.aim(goal, attrs, reason)
-        channel.post()
+        ending = error_for("scan_finished", f"scan {self.scan_id} is being ended")
         try:
+            channel.closing = ending
+            delivery.aim(goal, attrs, reason)
+            channel.post()
             channel.wait(
                 lambda: delivery.ended or delivery.declined is not None or delivery.troubled,
                 channel.options.write_timeout_s if timeout_s is None else timeout_s,
@@ -506,6 +500,30 @@ class Scan:
             if error is not None:
                 error.add_note(f"The scan could not be ended: {second}")
             self.detach()
+
+
+def _scatter(lane: Lane, row: int, spectrum: Any, main: str | None) -> bool:
+    """Take a pixel as one of a block of scattered ones, if nothing about it needs attention."""
+    if main is None and type(spectrum) is dict:
+        return lane.scatter(row, spectrum)
+    if not isinstance(spectrum, _NO_DICT) and isinstance(spectrum, Mapping):
+        return False
+    return lane.scatter(row, {lane.mains[0].name: spectrum})
+
+
+def _at_hand(spectrum: Any) -> Any:
+    """Make arrays of values that others make, such as those of a file: it may take any time.
+
+    What cannot become an array is left for the check to say so.
+    """
+    if conform.is_plain(spectrum):
+        return spectrum
+    if isinstance(spectrum, Mapping):
+        return {name: _at_hand(values) for name, values in spectrum.items()}
+    try:
+        return np.asarray(spectrum)
+    except (TypeError, ValueError, OverflowError):
+        return spectrum
 
 
 def _union_size(ranges: list[tuple[int, int]]) -> int:

@@ -1,18 +1,19 @@
-"""The sender's state, pure: no socket, no thread, no clock.
+"""The sender's state, pure: no socket, no thread, no clock; only `Lane` knows of several callers.
 
 `Delivery` is one scan's, `Link` the connection's, `Lane` gathers single pixels in blocks, `conform`
-checks a caller's data, `Spool` says what is on the client's disk, `Coverage` and `Payload` are what
-they speak of.
+checks a caller's data, `Slabs` has memory for it, `Spool` says what is on the client's disk,
+`Coverage` and `Payload` are what they speak of.
 """
 
 from .conform import MainShape
 from .coverage import Coverage, Rows
-from .lane import DIRECT_ROW_BYTES, Lane
+from .lane import DIRECT_ROW_BYTES, ENDED, REFUSED, Lane
 from .link import Link, LinkState, Step
-from .payload import Payload, as_bytes, scattered
+from .payload import NUMBER_NBYTES, Payload, as_bytes, scattered
 from .refusal import read_coverage, to_exception
 from .retention import Entry, Segment
 from .sample import prefers_shuffle
+from .slabs import SlabRing, Slabs
 from .spool import SPOOL_LIMIT_MB, Spool
 from .spooled import SpooledForm
 from .state import RETAIN_LIMIT_BYTES, Delivery, Outbound
@@ -20,6 +21,9 @@ from .states import Goal, State
 
 __all__ = [
     "DIRECT_ROW_BYTES",
+    "ENDED",
+    "NUMBER_NBYTES",
+    "REFUSED",
     "RETAIN_LIMIT_BYTES",
     "SPOOL_LIMIT_MB",
     "Coverage",
@@ -34,6 +38,8 @@ __all__ = [
     "Payload",
     "Rows",
     "Segment",
+    "SlabRing",
+    "Slabs",
     "Spool",
     "SpooledForm",
     "State",

@@ -19,6 +19,8 @@ from .coverage import Rows
 
 Array = npt.NDArray[Any]
 
+_PLAIN_TYPES = frozenset({np.ndarray, float, int, complex, bool, list, tuple})
+
 
 @dataclass(frozen=True)
 class MainShape:
@@ -72,6 +74,11 @@ def spectrum(main: MainShape, row: int, values: Any) -> Array:
         )
     _check_type(main, array)
     return array.reshape(main.n_cols)
+
+
+def is_plain(values: Any) -> bool:
+    """Tell whether values are at hand, so that no code but numpy's makes an array of them."""
+    return type(values) in _PLAIN_TYPES or isinstance(values, np.ndarray | np.generic)
 
 
 def table(main: MainShape, values: Any, n_rows: int | None, col: int | None) -> Array:

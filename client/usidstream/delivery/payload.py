@@ -52,6 +52,8 @@ class Payload:
     single: bool = False
     wholes: Sequence[tuple[int, int]] = ()
     crc: int = field(default=-1, repr=False)
+    is_handed_in: bool = field(default=False, repr=False, compare=False)
+    """Delivery has it, and those that came with it."""
 
     def __post_init__(self) -> None:
         self.crc = block_crc(self.row, self.rows, self.col, self.cols, self.frames)
@@ -162,7 +164,7 @@ class Payload:
         if not kept.any():
             return None
         table = np.frombuffer(self.data, dtype=np.uint8).reshape(self.rows, -1)
-        return scattered(
+        rest = scattered(
             self.main,
             self.row_numbers()[kept],
             self.col,
@@ -170,6 +172,10 @@ class Payload:
             table[kept],
             single=self.single,
         )
+        before = np.concatenate(([0], np.cumsum(kept))).tolist()
+        spans = [(before[start], before[stop]) for start, stop in self.wholes]
+        rest.wholes = [(start, stop) for start, stop in spans if stop > start]
+        return rest
 
     def only(self, chosen: npt.NDArray[np.bool_]) -> Payload:
         """Return some of its rows; at least one must be chosen."""

@@ -8,7 +8,7 @@ connection renumbers everything by starting from 1.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -106,7 +106,8 @@ class Retention:
     _highest: int = 0
     _received: int = 0
     _sent_bytes: int = 0
-    _tickets: int = 0
+    last_ticket: int = 0
+    """The ticket of the entry handed in last."""
     _out_of_order: bool = False
 
     @property
@@ -130,18 +131,18 @@ class Retention:
         return self._received >= self.last_seq
 
     @property
-    def last_ticket(self) -> int:
-        """The ticket of the entry handed in last."""
-        return self._tickets
-
-    @property
     def oldest_ticket(self) -> int:
         """The lowest ticket that is not durable; above `last_ticket` if all are."""
         if not self.entries:
-            return self._tickets + 1
+            return self.last_ticket + 1
         if not self._out_of_order:
             return self.entries[0].ticket
         return min(entry.ticket for entry in self.entries)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something waits to be sent."""
+        return self._next < len(self.entries)
 
     @property
     def unsettled_sent(self) -> bool:
@@ -153,25 +154,21 @@ class Retention:
         """Whether something was sent that is not durable."""
         return self._highest >= self.first_seq
 
-    def append(self, content: Payload | Mapping[str, Any], held: int, *, again: bool) -> Entry:
-        """Hand in an entry."""
-        entry = self.issue(content, held, again=again)
-        self.take_over(entry)
-        return entry
+    def issue(self, parts: Sequence[Payload], *, again: bool) -> list[Entry]:
+        """Return entries with the next tickets, which count once somebody has put them in a queue.
 
-    def issue(self, content: Payload | Mapping[str, Any], held: int, *, again: bool) -> Entry:
-        """Return an entry with the next ticket, which is handed in later by `take_over`."""
-        self._tickets += 1
-        nbytes = content.nbytes if isinstance(content, Payload) else 0
-        return Entry(content, nbytes, held, self._tickets, again=again)
+        Whoever does so sets ``last_ticket`` to that of the last one.
+        """
+        tickets = enumerate(parts, self.last_ticket + 1)
+        return [Entry(part, part.nbytes, part.nbytes, n, again=again) for n, part in tickets]
 
     def skip_tickets(self, count: int) -> None:
         """Leave out tickets, for entries that come from elsewhere."""
-        self._tickets += count
+        self.last_ticket += count
 
     def take_over(self, entry: Entry) -> None:
         """Put an entry at the end of the sequence."""
-        self.entries.append(entry)
+        self.entries += (entry,)
         self.held_bytes += entry.held
 
     def take(self) -> tuple[int, Entry] | None:

@@ -107,11 +107,6 @@ class Spool:
         has_place = len(kept.entries) < MAX_MEMORY_ENTRIES_COUNT
         return has_place and kept.held_bytes + nbytes <= self.memory_bytes
 
-    def append(self, entry: Entry) -> None:
-        """Put a diverted entry at the end of the queue."""
-        self.pending.append(entry)
-        self.pending_bytes += entry.held
-
     def advance(self, kept: Retention) -> bool:
         """Move pending entries straight to memory where nothing waits; return whether any moved."""
         moved = False

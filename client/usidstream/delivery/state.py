@@ -2,12 +2,16 @@
 
 Pure: messages and the time come in, messages come out of `Delivery.take`. It knows the protocol; it
 must never know sockets, threads or clocks. ``states`` holds what there is about states.
+
+Callers may be interrupted (Ctrl-C) between any two steps, and what they had handed in must be there
+all the same, once. The interpreter looks for signals where a call ends, a function begins and a
+loop turns back, and nowhere else; so what belongs together is done where there is none of these.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,6 +153,11 @@ class Delivery:
         """Whether the next call has something to raise."""
         return self.failure is not None or bool(self._pending) or self._unnamed_errors > 0
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether blocks wait to be sent."""
+        return self.kept.is_behind
+
     def has_room(self, nbytes: int) -> bool:
         """Whether so much more may be held; anything may when nothing is.
 
@@ -161,15 +170,33 @@ class Delivery:
         return not in_the_way
 
     def add_block(self, payload: Payload) -> None:
-        """Hand in a block; the caller has made sure of room."""
-        for part in payload.split(self.max_block_bytes):
-            self._hand_in(part, part.nbytes, again=self.again)
+        """Hand in a block; as `add_blocks`."""
+        self.add_blocks([payload])
 
-    def _hand_in(self, content: Payload | Mapping[str, Any], held: int, *, again: bool) -> None:
-        if self.spool is not None and self.spool.diverts(self.kept, held):
-            self.spool.append(self.kept.issue(content, held, again=again))
+    def add_blocks(self, payloads: Sequence[Payload]) -> None:
+        """Hand in blocks, all or none; the caller has made sure of room.
+
+        Done twice it does no harm, as by a caller whom an interrupt kept from seeing that it was.
+        """
+        if not payloads[0].is_handed_in:
+            limit = self.max_block_bytes
+            parts = [part for payload in payloads for part in payload.split(limit)]
+            self._hand_in(self.kept.issue(parts, again=self.again), payloads[0])
+
+    def _hand_in(self, entries: list[Entry], payload: Payload | None = None) -> None:
+        kept, spool = self.kept, self.spool
+        held, last_ticket = sum(entry.held for entry in entries), entries[-1].ticket
+        is_diverted = spool is not None and spool.diverts(kept, held)
+        # No call from here on, so no interrupt: all of it happens, or nothing.
+        kept.last_ticket = last_ticket
+        if spool is not None and is_diverted:
+            spool.pending += entries
+            spool.pending_bytes += held
         else:
-            self.kept.append(content, held, again=again)
+            kept.entries += entries
+            kept.held_bytes += held
+        if payload is not None:
+            payload.is_handed_in = True
 
     def annotation_nbytes(self, attrs: Mapping[str, Any]) -> int:
         """Return the bytes of a message with these attributes; raise if they have no message."""
@@ -178,7 +205,7 @@ class Delivery:
 
     def annotate(self, attrs: Mapping[str, Any], nbytes: int) -> None:
         """Hand in attributes; the caller has made sure of room."""
-        self._hand_in(attrs, nbytes, again=False)
+        self._hand_in([Entry(attrs, 0, nbytes, self.kept.last_ticket + 1)])
 
     def take_back(self, content: Payload | Mapping[str, Any], ticket: int, place: Segment) -> int:
         """Hand in what comes back from the disk.

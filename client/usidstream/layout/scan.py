@@ -79,6 +79,11 @@ class ScanLayout:
             return (self.positions.size,)
         return tuple(dimension.size for dimension in self.positions)
 
+    @property
+    def nbytes(self) -> int:
+        """Raw bytes of all mains."""
+        return self.n_positions * sum(main.row_nbytes for main in self.mains)
+
     def main(self, name: str) -> MainLayout:
         """Return the main of this name; an unknown one raises ``unknown_main``."""
         for main in self.mains:
