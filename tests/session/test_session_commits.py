@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from support.sessions import JOINER, OPENER, OTHER, SCAN, Stage
+from support.sessions import JOINER, OPENER, OTHER, SCAN, WINDOW_BYTES, Stage
 from usidstream import wire
 from usidstreamd.session import State, events
-from usidstreamd.session.intake import ACK_INTERVAL_S
+from usidstreamd.session.commits import TRANSIT_S, Commits
+from usidstreamd.session.intake import ACK_INTERVAL_S, PROMPT_CREDIT_PARTS
+from usidstreamd.session.peers import Roster
 
 
 def test_what_settled_when_a_commit_began_is_durable_when_it_ends() -> None:
@@ -17,6 +19,7 @@ def test_what_settled_when_a_commit_began_is_durable_when_it_ends() -> None:
     stage.settle()
     stage.tick(5.0)
     stage.settle()
+    stage.now += ACK_INTERVAL_S
     assert stage.ack().durable == 0
     stage.commit(positions=1)
     ack = stage.ack()
@@ -205,8 +208,11 @@ def test_news_of_a_little_credit_waits_for_more_but_not_for_long() -> None:
     stage.settle()
     assert stage.session.take_acks(start) == [], "told a moment ago"
     assert len(stage.session.take_acks(start + ACK_INTERVAL_S)) == 1
-    for seq in range(3, 7):
+    quarter_nbytes, sent_nbytes, seq = WINDOW_BYTES // PROMPT_CREDIT_PARTS, 0, 2
+    while sent_nbytes < quarter_nbytes:
+        seq += 1
         stage.send(seq, row=seq)
+        sent_nbytes += sum(len(frame) for frame in stage.placing[-1].item.frames)
     stage.settle_all()
     assert len(stage.session.take_acks(start + ACK_INTERVAL_S)) == 1, "so much does not wait"
 
@@ -222,6 +228,27 @@ def test_news_of_what_is_durable_does_not_wait() -> None:
     assert len(stage.session.take_acks(start)) == 1
 
 
+def test_news_of_a_little_credit_comes_with_the_end_of_a_commit_that_has_just_begun() -> None:
+    stage = Stage.acquiring()
+    stage.send(1)
+    stage.settle()
+    stage.tick(5.0)
+    assert len(stage.commits) == 1
+    assert stage.session.take_acks(5.0) == []
+    stage.commit()
+    told = stage.session.take_acks(5.0)
+    assert [(ack.message.received, ack.message.durable) for ack in told] == [(1, 1)]
+
+
+def test_news_of_credit_does_not_wait_for_a_commit_that_takes_long() -> None:
+    stage = Stage.acquiring()
+    stage.send(1)
+    stage.settle()
+    stage.tick(5.0)
+    told = stage.session.take_acks(5.0 + 2 * ACK_INTERVAL_S)
+    assert [(ack.message.received, ack.message.durable) for ack in told] == [(1, 0)]
+
+
 def after_a_commit(*, began_s: float, ended_s: float) -> Stage:
     """Return a scan of which something came while a commit was under way."""
     stage = Stage.acquiring(commit_interval_s=1.0)
@@ -233,6 +260,16 @@ def after_a_commit(*, began_s: float, ended_s: float) -> Stage:
     stage.now = ended_s
     stage.commit()
     return stage
+
+
+def test_a_commit_begins_so_much_earlier_as_the_way_takes() -> None:
+    commits = Commits(Roster(SCAN), commit_interval_s=1.0)
+    commits.start(positions=0, now=10.0)
+    assert commits.due_s is None, "nothing has settled"
+    commits.is_dirty = True
+    assert commits.due_s == pytest.approx(11.0 - TRANSIT_S)
+    commits.interval_s = TRANSIT_S
+    assert commits.due_s == pytest.approx(10.0 + TRANSIT_S / 2), "a pause there is"
 
 
 def test_a_commit_begins_as_much_earlier_as_the_last_ones_took() -> None:
@@ -248,4 +285,29 @@ def test_a_slow_disk_has_half_an_interval_between_commits() -> None:
     stage.tick(15.4)
     assert not stage.commits
     stage.tick(15.5)
+    assert len(stage.commits) == 1
+
+
+def after_a_pause(until_s: float) -> Stage:
+    """A stage where a commit ended at 11.0, and the next row came then."""
+    stage = after_a_commit(began_s=10.0, ended_s=10.1)
+    stage.tick(11.0)
+    stage.commit()
+    stage.now = until_s
+    stage.send(3, row=2)
+    stage.settle()
+    return stage
+
+
+def test_what_comes_alone_is_committed_at_once() -> None:
+    stage = after_a_pause(until_s=11.5)
+    stage.tick(11.5)
+    assert len(stage.commits) == 1, "nothing had come for half an interval"
+
+
+def test_what_comes_soon_after_a_commit_waits_for_more() -> None:
+    stage = after_a_pause(until_s=11.4)
+    stage.tick(11.5)
+    assert not stage.commits
+    stage.tick(12.0)
     assert len(stage.commits) == 1

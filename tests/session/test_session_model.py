@@ -385,9 +385,7 @@ class SessionModel(RuleBasedStateMachine):
 
 
 SessionModel.TestCase.settings = settings(
-    max_examples=150,
     stateful_step_count=50,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestSessionModel = SessionModel.TestCase

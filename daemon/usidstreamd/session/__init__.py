@@ -2,8 +2,9 @@
 
 ``events`` says what can happen and what is wanted, ``states`` holds the one transition table, and
 ``machine`` carries it out with its parts: ``intake`` (order, credit and acks of what peers send,
-with ``blocks`` checking each), ``peers`` (who takes part), ``commits`` (what is durable) and
-``conclusion`` (how the scan is to end). ``replies`` makes the messages.
+with ``blocks`` checking each), ``peers`` (who takes part), ``commits`` (what is durable),
+``conclusion`` (how the scan is to end), ``absence`` (for how long nobody takes part) and ``steps``
+(what all that makes possible). ``replies`` makes the messages.
 """
 
 from . import events

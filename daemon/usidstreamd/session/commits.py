@@ -15,7 +15,9 @@ from .peers import Peer, Roster
 
 PAUSE_PART = 0.5
 """From one commit's end to the next one's beginning at least this part of the interval goes by: a
-slow disk is not asked all the time."""
+slow disk is not asked all the time. What comes first after a longer pause is committed at once."""
+TRANSIT_S = 0.005
+"""A row waits from its write on, and until its client is told: what it spends on the way counts."""
 LEAD_DECAY = 0.9
 """A commit that took long is reckoned with, less and less, by those after it."""
 
@@ -36,8 +38,8 @@ class Commits:
     roster
         Whose counts a commit carries on.
     commit_interval_s
-        What has settled is durable about so long after; a commit begins as much earlier as it
-        takes.
+        What was written is known to be durable about so long after; a commit begins as much
+        earlier as it takes, and as the way takes there and back.
 
     Attributes
     ----------
@@ -93,14 +95,23 @@ class Commits:
         """When the next commit begins by the clock; None if nothing has settled, or one runs."""
         if self._is_running or not self.is_dirty:
             return None
-        in_time_s = self._began_s + self.interval_s - self._lead_s
-        return max(in_time_s, self._ended_s + PAUSE_PART * self.interval_s)
+        pause_over_s = self._ended_s + PAUSE_PART * self.interval_s
+        if self._waiting_since_s is not None and self._waiting_since_s >= pause_over_s:
+            return self._waiting_since_s  # it came alone: what would it wait for?
+        in_time_s = self._began_s + self.interval_s - self._lead_s - TRANSIT_S
+        return max(in_time_s, pause_over_s)
 
-    def tick(self, now: float) -> None:
-        """Want a commit if it is due."""
+    def tells_soon(self, now: float, within_s: float) -> bool:
+        """Whether a commit began no longer ago than that, whose end every peer is told of."""
+        return self._is_running and now - self._began_s < within_s
+
+    def tick(self, now: float) -> bool:
+        """Want a commit if it is due; return whether it is."""
         due_s = self.due_s
-        if due_s is not None and now >= due_s:
+        is_due = due_s is not None and now >= due_s
+        if is_due:
             self.want()
+        return is_due
 
     def want(self) -> None:
         """Ask for a commit that begins from now on."""

@@ -32,8 +32,9 @@ from .peers import Facts, Peer, Roster
 from .replies import ack_message, error_message
 
 ACK_INTERVAL_S = 0.01
-"""News of credit alone waits this long for more of it: every ack costs both sides a message."""
-PROMPT_CREDIT_PARTS = 16
+"""News of credit alone waits this long for more of it, and for a commit that has begun to end:
+every ack costs both sides a message."""
+PROMPT_CREDIT_PARTS = 4
 """News of so much credit, as a part of the window, does not wait."""
 DISK = "disk"
 """The source of the shortage that concerns all scans of a disk, and under which they still work."""
@@ -196,18 +197,22 @@ class Intake:
         """Return an ack for every peer that has not been told what it should know by now."""
         actions: list[Action] = []
         for peer_id, peer in self._roster:
-            if self._has_news(peer, now):
-                peer.told_s = now
-                actions += self.ack(peer_id, peer)
+            if peer.told is None:
+                continue
+            facts = self._facts(peer)
+            if self._is_news(facts, peer, peer.told, now):
+                peer.told, peer.told_s = facts, now
+                actions.append(Send(peer=peer_id, message=ack_message(self._scan_id, facts)))
         return actions
 
-    def _has_news(self, peer: Peer, now: float) -> bool:
-        if peer.told is None:
+    def _is_news(self, facts: Facts, peer: Peer, told: Facts, now: float) -> bool:
+        if facts == told:
             return False
-        _, durable, credit, positions = facts = self._facts(peer)
-        if facts == peer.told or now - peer.told_s >= ACK_INTERVAL_S:
-            return facts != peer.told
-        _, told_durable, told_credit, told_positions = peer.told
+        is_told_soon = self._commits.tells_soon(now, ACK_INTERVAL_S)
+        if now - peer.told_s >= ACK_INTERVAL_S and not is_told_soon:
+            return True
+        _, durable, credit, positions = facts
+        _, told_durable, told_credit, told_positions = told
         is_much = credit - told_credit >= self._limits.credit_window_bytes // PROMPT_CREDIT_PARTS
         return is_much or (durable, positions) != (told_durable, told_positions)
 
@@ -245,6 +250,8 @@ class Intake:
     @property
     def stuck(self) -> UsidstreamError | None:
         """Why something of this scan waits for room, beyond a disk that only runs short."""
+        if not self._shortages:
+            return None
         found = (error for source, error in self._shortages.items() if source != DISK)
         return next(found, None)
 

@@ -12,7 +12,7 @@ Four rules carry it:
 * Everything a peer is told is absolute (cumulative seq numbers, a credit total), so that a lost
   message costs nothing.
 * A handler changes what is known and answers; what becomes possible by that (a commit, the end) is
-  found in one place, after each event.
+  found in one place, after each event: `Steps` says what, `Session._progress` does it.
 * A peer hears of its scan only after `opened`: an ack before it would speak of other numbers.
 """
 
@@ -73,6 +73,7 @@ from .replies import (
     result_message,
 )
 from .states import REFUSALS, TRANSITIONS, State
+from .steps import Steps
 
 
 class Session:
@@ -107,6 +108,7 @@ class Session:
         self._commits = Commits(self._roster, limits.commit_interval_s)
         self._conclusion = Conclusion()
         self._absence = Absence(limits.resume_timeout_s, last_contact_s)
+        self._steps = Steps(self._roster, self._commits, self._conclusion, self._absence)
         self._intake = Intake(
             scan_id,
             layout,
@@ -153,18 +155,13 @@ class Session:
             return self.receive(StoreFailed(error=_stopped_while(stuck)), now)
         if self.state not in (State.ACQUIRING, State.FINISHING):
             return []
-        self._commits.tick(now)
+        is_commit_due = self._commits.tick(now)
         self._absence.see(now, is_anybody_here=len(self._roster) > 0)
         notes: list[Action] = [NoteContact()] if self._absence.take_note(now) else []
-        return notes + self._tick(now)
-
-    def _tick(self, now: float) -> list[Action]:
-        if self.state is State.ACQUIRING and self._is_left(now):
-            return self.receive(ResumeTimedOut(), now)
-        waits_for_joiners = self.state is State.FINISHING and self._roster.joiners
-        if waits_for_joiners and self._conclusion.is_late(now):
-            return self.receive(JoinersLate(), now)
-        return self._progress(now)
+        step = self._steps.overdue(self.state, now)
+        if step is not None:
+            return notes + self.receive(step, now)
+        return notes + self._progress(now) if is_commit_due else notes
 
     def take_acks(self, now: float) -> list[Action]:
         """Return an ack for every peer that has not been told what it should know by now."""
@@ -271,7 +268,7 @@ class Session:
     # -- what becomes possible after an event
 
     def _progress(self, now: float) -> list[Action]:
-        step = self._next_step()
+        step = self._steps.possible(self.state, is_suspend_wanted=self._suspend_wanted)
         if step is not None:
             return self.receive(step, now)
         if self.state not in _COMMITTING:
@@ -280,41 +277,6 @@ class Session:
             self._commits.want()
         commit = self._commits.begin(now)
         return [commit] if commit else []
-
-    def _next_step(self) -> Event | None:
-        match self.state:
-            case State.ACQUIRING if self._suspend_wanted:
-                return SuspendRequested()
-            case State.FINISHING if self._is_finish_void():
-                return FinishWithdrawn()
-            case State.FINISHING if self._is_drained():
-                return Drained()
-            case State.SEALED if self._commits.is_quiet:
-                return Drained()
-            case State.SUSPENDING if self._is_all_committed():
-                return Drained()
-        return None
-
-    def _is_all_committed(self) -> bool:
-        commits = self._commits
-        return not self._roster.unplaced and not commits.is_dirty and commits.is_quiet
-
-    def _is_left(self, now: float) -> bool:
-        """Whether clients have stayed away for too long, and nothing of theirs is under way."""
-        return self._absence.is_too_long(now) and self._is_all_committed()
-
-    def _is_finish_void(self) -> bool:
-        """Whether what the finish waits for can come only from an opener that is gone."""
-        if self._conclusion.ending is Ending.ABORT or self._conclusion.has_arrived:
-            return False
-        return self._roster.opener is None
-
-    def _is_drained(self) -> bool:
-        if self._roster.unplaced:
-            return False
-        if self._conclusion.ending is Ending.ABORT:
-            return True
-        return self._conclusion.has_arrived and not self._roster.joiners
 
     # -- opening, joining, leaving
 

@@ -53,6 +53,9 @@ class State(enum.Enum):
     INTERRUPTED = "interrupted"
     FAILED = "failed"
 
+    __hash__ = object.__hash__
+    """By identity, which a member has only one of: tables are asked many times a turn."""
+
 
 _S = State
 
