@@ -5,7 +5,7 @@ from __future__ import annotations
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from usidstream.layout import Dimension, MainLayout
 from usidstreamd.assembly import TileGrid, choose_chunks, make_grid
@@ -72,7 +72,6 @@ def test_typical_scans(
     assert grid.by_columns == (main.order == "columns")
 
 
-@settings(deadline=None, max_examples=300)
 @given(
     n_positions=st.integers(1, 10**8),
     n_spectroscopic=st.integers(1, 10**7),

@@ -21,8 +21,12 @@ def test_counts_and_gaps_are_those_of_the_states(told: list[tuple[str, int, int]
     for name, start, length in told:
         window = slice(start, min(N, start + length))
         states = held[name][window]
-        states[:: 1 + start % 2] = True
-        counted.note(name, window, states.copy())
+        if length % 3 == 0 and not states.any():
+            states[:] = True
+            counted.note_run(name, window.start, window.stop)
+        else:
+            states[:: 1 + start % 2] = True
+            counted.note(name, window, states.copy())
         for main, complete in held.items():
             numbers = np.flatnonzero(complete)
             end = int(numbers[-1]) + 1 if len(numbers) else 0

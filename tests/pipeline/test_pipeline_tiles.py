@@ -1,5 +1,6 @@
 """Tiles from the assembly to the file: what is handed over, and when a barrier is passed."""
 
+import threading
 from collections import deque
 
 import numpy as np
@@ -7,11 +8,12 @@ import pytest
 
 from usidstreamd.assembly import Assembly, Block, BufferPool, MemoryScratch, TileGrid
 from usidstreamd.codecs import choose
-from usidstreamd.pipeline.tiles import STALL_S, EncodeFailed, MainParts, TileWriter
+from usidstreamd.pipeline.tiles import STALL_S, EncodeFailed, EncoderLetGo, MainParts, TileWriter
 from usidstreamd.storage import ChunkAddress, StorageError, WriteTile
 
 GRID = TileGrid(8, 6, chunk_rows=4, chunk_cols=3, tile_cols=6)  # two tiles of two chunks
 DATA = np.arange(48, dtype="int16").reshape(8, 6)
+WAIT_S = 60.0
 
 
 class FakeStore:
@@ -42,14 +44,32 @@ class LaterExecutor:
             function(*args)
 
 
+class SlowCodec:
+    """Reads each chunk when it is told to, and keeps what it read."""
+
+    def __init__(self):
+        self.has_begun, self.may_read = threading.Event(), threading.Event()
+        self.read = []
+        self.fails = False
+
+    def encode(self, chunk, *_):
+        self.has_begun.set()
+        assert self.may_read.wait(WAIT_S)
+        if self.fails:
+            raise MemoryError
+        self.read.append(chunk.copy())
+        return chunk.tobytes()
+
+
 class Bench:
     """A tile writer with all that it needs."""
 
-    def __init__(self):
+    def __init__(self, codec=None):
         self.pool = BufferPool(1 << 20)
         scratch = MemoryScratch(GRID.tile_elements * 2)
         self.assembly = Assembly("Height", GRID, np.dtype("int16"), self.pool, scratch)
-        parts = MainParts(self.assembly, choose("none", None, np.dtype("int16")), (4, 3))
+        codec = codec or choose("none", None, np.dtype("int16"))
+        parts = MainParts(self.assembly, codec, (4, 3))
         self.store, self.encoders, self.posted = FakeStore(), LaterExecutor(), []
         self.writer = TileWriter({"Height": parts}, self.store, self.encoders, self.posted.append)
 
@@ -240,3 +260,61 @@ def test_closing_gives_the_buffers_back_that_no_write_will(bench):
     assert bench.pool.in_use_bytes == 0
     bench.answer(1)  # too late, and no harm
     assert bench.pool.in_use_bytes == 0
+
+
+# ---------------------------------------------------------------- closed while codec threads read
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_buffer_is_given_to_nobody_while_a_codec_thread_reads_it(fails):
+    codec = SlowCodec()
+    codec.fails = fails
+    bench = Bench(codec)
+    tile = bench.write_tile(0)
+    nbytes, elements = bench.pool.in_use_bytes, tile.array
+    thread = threading.Thread(target=bench.encoders.run_all)
+    thread.start()
+    assert codec.has_begun.wait(WAIT_S)
+    bench.writer.close()
+    bench.writer.close()  # as a daemon that stops does once more
+    bench.assembly.close()
+    assert bench.pool.in_use_bytes == nbytes
+    other = bench.pool.take(nbytes)  # the next scan's first tile
+    other[:] = 255
+    codec.may_read.set()
+    thread.join(WAIT_S)
+    np.testing.assert_array_equal(np.hstack(codec.read or [DATA[:4]]), DATA[:4])
+    (let_go,) = (told for told in bench.posted if isinstance(told, EncoderLetGo))
+    bench.writer.on_let_go(let_go.token)
+    assert bench.pool.in_use_bytes == nbytes
+    assert np.shares_memory(bench.pool.take(nbytes), elements)
+
+
+def test_what_no_codec_thread_has_begun_with_when_the_writer_is_closed_is_not_encoded():
+    codec = SlowCodec()
+    bench = Bench(codec)
+    bench.write_tile(0)
+    bench.writer.close()
+    assert bench.pool.in_use_bytes == 0
+    bench.encoders.run_all()
+    assert not codec.has_begun.is_set()
+    assert (bench.store.commands, bench.posted) == ([], [])
+
+
+def test_a_codec_thread_that_waits_for_the_disk_reads_its_tile_no_more(bench, monkeypatch):
+    is_waiting, has_room = threading.Event(), threading.Event()
+
+    def submit(command):
+        is_waiting.set()
+        assert has_room.wait(WAIT_S)
+
+    monkeypatch.setattr(bench.store, "submit", submit)
+    bench.write_tile(0)
+    thread = threading.Thread(target=bench.encoders.run_all)
+    thread.start()
+    assert is_waiting.wait(WAIT_S)
+    bench.writer.close()
+    assert bench.pool.in_use_bytes == 0
+    has_room.set()
+    thread.join(WAIT_S)
+    assert bench.posted == []

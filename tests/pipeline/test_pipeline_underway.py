@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from usidstream import Dimension, MainLayout, ScanLayout, wire
 from usidstreamd.assembly import Assembly, BufferPool, MemoryScratch, assembly, make_grid
 from usidstreamd.codecs import choose
 from usidstreamd.pipeline import MainParts, ScanPipeline, scan_pipeline
+from usidstreamd.pipeline.tiles import EncoderLetGo
 from usidstreamd.session import events
 from usidstreamd.storage import ChunkAddress, TileWritten
 
@@ -20,6 +21,8 @@ LAYOUT = ScanLayout(
     positions=[Dimension("X", "um", 4), Dimension("Y", "um", 4)],
     mains=[MainLayout("Height", "Height", "nm", "int16", chunks=(4, 1))],
 )
+
+WAIT_S = 60.0
 
 
 class Later:
@@ -40,26 +43,26 @@ class Later:
 class Line:
     """A pipeline whose threads are this test."""
 
-    def __init__(self, underway_bytes: int = 1 << 20) -> None:
+    def __init__(self, underway_bytes: int = 1 << 20, pool: BufferPool | None = None) -> None:
         main = LAYOUT.mains[0]
         grid = make_grid(main, LAYOUT.n_positions, None)
         assembly = Assembly(
             "Height",
             grid,
             main.np_dtype,
-            BufferPool(1 << 20),
+            pool or BufferPool(1 << 20),
             MemoryScratch(grid.tile_elements * 2),
         )
         parts = MainParts(assembly, choose("none", None, main.np_dtype), (4, 1))
         self.store, self.journal, self.encoders = Later(), Later(), Later()
-        posted: Callable[[Any], None] = [].append
+        self.posted: list[Any] = []
         self.pipeline = ScanPipeline(
             LAYOUT,
             {"Height": parts},
             store=self.store,  # type: ignore[arg-type]
             journal=self.journal,  # type: ignore[arg-type]
             encoders=self.encoders,  # type: ignore[arg-type]
-            post=posted,
+            post=self.posted.append,
             flush_interval_s=5.0,
             segment_bytes=1 << 20,
             underway_bytes=underway_bytes,
@@ -135,3 +138,33 @@ def test_a_tile_larger_than_the_limit_passes_when_it_is_alone() -> None:
     assert line.settled() == [1]
     line.write_one()
     assert line.settled() == [2]
+
+
+def test_memory_that_a_failed_scan_left_with_a_codec_thread_goes_to_the_next_scan_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = BufferPool(8)  # a single tile
+    failed, following = Line(pool=pool), Line(pool=pool)
+    has_begun, may_go_on = threading.Event(), threading.Event()
+
+    def encode(chunk: Any, *_: Any) -> bytes:
+        has_begun.set()
+        assert may_go_on.wait(WAIT_S)
+        return bytes(chunk)
+
+    monkeypatch.setattr(failed.pipeline.mains["Height"].codec, "encode", encode)
+    failed.place(1, row=0)
+    assert failed.settled() == [1]
+    thread = threading.Thread(target=failed.encoders.run_all)
+    thread.start()
+    assert has_begun.wait(WAIT_S)
+    failed.pipeline.close()
+    following.place(1, row=0)
+    assert following.settled() == []
+    may_go_on.set()
+    thread.join(WAIT_S)
+    assert [type(told) for told in failed.posted] == [EncoderLetGo]
+    assert failed.pipeline.handle(failed.posted[0]) == []
+    assert following.settled() == [1]
+    following.pipeline.close()
+    assert pool.in_use_bytes == 0

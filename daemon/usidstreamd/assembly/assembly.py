@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from . import summary
 from .blocks import AlreadyCovered, Block, Elements, Part, Slicer, as_slice
+from .changes import Changes
 from .coverage import TileCoverage, consecutive_runs, unpack
 from .grid import Rect, TileGrid
 from .pool import BufferPool
@@ -41,12 +42,21 @@ class Placement:
         The parts taken so far, each with its tile.
     """
 
-    __slots__ = ("_again", "_assembly", "_completed", "_parts", "done", "newly_covered", "taken")
+    __slots__ = (
+        "_again", "_assembly", "_completed", "_parts", "_rows", "done", "newly_covered", "taken",
+    )  # fmt: skip
 
-    def __init__(self, assembly: Assembly, parts: list[Part], again: bool) -> None:
+    def __init__(
+        self,
+        assembly: Assembly,
+        parts: list[Part],
+        again: bool,
+        rows: tuple[int, int] | None = None,
+    ) -> None:
         self._assembly = assembly
         self._parts = deque(parts)
         self._again = again
+        self._rows = rows
         self._completed: list[Tile] = []
         self.done = False
         self.newly_covered = 0
@@ -67,7 +77,9 @@ class Placement:
             What the scratch raised that could not be written or read. Nothing is lost: the step
             can be repeated.
         """
-        parts = self._parts
+        parts, changes = self._parts, self._assembly.changes
+        changed_before = changes.window
+        rows, self._rows = self._rows, None  # those that take several steps are looked at later
         while parts and len(self._completed) < MAX_STEP_TILES_COUNT:
             part = parts[0]
             if self._again and self._assembly.touches(part):
@@ -83,6 +95,8 @@ class Placement:
             if tile.complete:
                 self._completed.append(tile)
         self.done = not parts
+        if self.done and rows is not None:
+            changes.note_whole(rows, changed_before)
         completed, self._completed = self._completed, []
         return completed
 
@@ -102,6 +116,11 @@ class Assembly:
         Where buffers come from; shared with other assemblies.
     scratch
         Where tiles are parked; this assembly's own.
+
+    Attributes
+    ----------
+    changes
+        Which rows have changed since they were taken last.
     """
 
     def __init__(
@@ -122,8 +141,7 @@ class Assembly:
         self._tiles: dict[int, Tile] = {}
         self._complete = bytearray(grid.n_tiles)
         self._placement: Placement | None = None
-        self._dirty_row = grid.n_rows
-        self._dirty_row_end = 0
+        self.changes = Changes(grid.n_rows)
 
     @property
     def total_elements(self) -> int:
@@ -156,7 +174,9 @@ class Assembly:
             for part in parts:
                 if self.touches(part):
                     raise AlreadyCovered(self.main_name, block, self._covered_ranges(parts))
-        self._placement = Placement(self, parts, again)
+        is_whole = block.row_numbers is None and block.cols == self.grid.n_cols and not again
+        rows = (block.row, block.row + block.rows) if is_whole else None
+        self._placement = Placement(self, parts, again, rows)
         return self._placement
 
     def touches(self, part: Part) -> bool:
@@ -185,8 +205,7 @@ class Assembly:
             self._pool.forget(tile)
         else:
             self._tiles[part.tile_index] = tile
-        self._dirty_row = min(self._dirty_row, tile.rect.row)
-        self._dirty_row_end = max(self._dirty_row_end, tile.rect.row_end)
+        self.changes.note(tile.rect.row, tile.rect.row_end)
         return tile
 
     def missing_parts(self, part: Part) -> Iterator[Part]:
@@ -227,17 +246,6 @@ class Assembly:
         complete = self._complete_tiles()
         states = summary.positions_state(self.grid, complete, {}, 0, self.grid.n_rows)
         return states, summary.partial_ranges(self.grid, complete, {})
-
-    def take_dirty_rows(self) -> tuple[int, int] | None:
-        """Return rows within which all changes since the last call lie, or None if there are none.
-
-        These are whole tiles' rows: the states of some of them may be what they were.
-        """
-        if self._dirty_row >= self._dirty_row_end:
-            return None
-        rows = self._dirty_row, self._dirty_row_end
-        self._dirty_row, self._dirty_row_end = self.grid.n_rows, 0
-        return rows
 
     def positions_state(self, lo: int, hi: int) -> npt.NDArray[np.uint8]:
         """Return a uint8 for each position lo..hi: 0 missing, 1 complete, 2 partial."""

@@ -22,6 +22,9 @@ SPARE_SEGMENTS_COUNT = 4
 """Segments' worth of bytes that nobody needs and that are no reason to move tiles."""
 MIN_MOVE_BYTES = 4 << 20
 """Bytes of tiles that a commit moves at least, where any are to be moved."""
+TIDY_BYTES = 2 << 20
+"""With more bytes than this, and twice what was left the last time, blocks that the file will hold
+are looked for, and forgotten."""
 MOVE_RATIO = 2
 """Bytes of tiles moved for each new byte that is journalled: moving outruns whatever comes."""
 
@@ -83,12 +86,15 @@ class Backlog:
     def __init__(self) -> None:
         self._fresh: list[FreshBlock] = []
         self.nbytes = 0
+        self._tidy_at_bytes = TIDY_BYTES
 
     def add(self, fresh: FreshBlock) -> None:
         """Keep a block, unless the file will hold all of it."""
         if fresh.parts:
             self._fresh.append(fresh)
             self.nbytes += fresh.block.nbytes
+            if self.nbytes > self._tidy_at_bytes:
+                self._forget_complete()
 
     def exceeds(self, limit_bytes: int) -> bool:
         """Whether the blocks that still have an incomplete tile take more than a limit."""
@@ -111,6 +117,7 @@ class Backlog:
     def _forget_complete(self) -> None:
         self._fresh = [f for f in self._fresh if not all(t.complete for t, _part in f.parts)]
         self.nbytes = sum(fresh.block.nbytes for fresh in self._fresh)
+        self._tidy_at_bytes = max(TIDY_BYTES, 2 * self.nbytes)
 
 
 class SegmentBook:

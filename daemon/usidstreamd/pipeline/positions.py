@@ -42,9 +42,26 @@ class CompletePositions:
         self.count += int(np.count_nonzero(gained & in_all))
         self._note_gaps(main, window.start, gained)
 
+    def note_run(self, main: str, lo: int, hi: int) -> None:
+        """Note that positions lo..hi, none of which was, are complete in a main.
+
+        As `note`, for a tenth of the time.
+        """
+        self._states[main][lo:hi] = True
+        complete_in = self._complete_in[lo:hi]
+        complete_in += 1
+        is_only_main = len(self._states) == 1
+        self.count += (
+            hi - lo if is_only_main else int(np.count_nonzero(complete_in == len(self._states)))
+        )
+        self._note_gained(main, hi, hi - lo)
+
     def _note_gaps(self, main: str, first: int, gained: npt.NDArray[np.bool_]) -> None:
         numbers = np.flatnonzero(gained)
         if len(numbers):
-            end = max(self._ends[main], first + int(numbers[-1]) + 1)
-            self.gaps[main] += end - self._ends[main] - len(numbers)
-            self._ends[main] = end
+            self._note_gained(main, first + int(numbers[-1]) + 1, len(numbers))
+
+    def _note_gained(self, main: str, end: int, count: int) -> None:
+        end = max(self._ends[main], end)
+        self.gaps[main] += end - self._ends[main] - count
+        self._ends[main] = end

@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from enum import Enum
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -39,13 +38,12 @@ from ..storage import CoverageUpdate, JournalBlock
 from ..storage.ledger_records import Finalise as Decision
 from .attributes import read_attrs
 from .committing import Committing, Overtaken
+from .ending import Ending, Run
 from .flow import Flow
 from .positions import CompletePositions
 from .rows import block_as_taken, block_to_place
-from .tiles import EncodeFailed, MainParts, Post, TileWriter
+from .tiles import EncodeFailed, EncoderLetGo, MainParts, Post, TileWriter
 
-MAX_SNAPSHOTS_COUNT = 4
-"""Incomplete tiles written at the end at once, each a copy."""
 UNDERWAY_BYTES_PER_ENCODER = 4 << 20
 """Complete tiles on their way into the file, for each thread that encodes: one in its hands, one
 that waits. With more of them nothing is placed, for a longer queue makes nothing quicker: what is
@@ -56,13 +54,6 @@ MAX_UNDERWAY_COUNT = 1024
 _FINISHED = ("complete", "incomplete")
 
 Item: TypeAlias = wire.Block | wire.Annotate
-
-
-class Run(Enum):
-    """What a command to another thread belongs to, besides commits, which have numbers."""
-
-    CHECKPOINT = "checkpoint"
-    ENDING = "ending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +95,8 @@ class _Placing:
 
     peer: bytes
     block: wire.Block
+    taken: JournalBlock
     placement: Placement
-
-
-@dataclass(slots=True)
-class _Ending:
-    """The end under way."""
-
-    decision: Decision
-    todo: deque[tuple[str, Tile]]
 
 
 class ScanPipeline:
@@ -178,7 +162,7 @@ class ScanPipeline:
         self._replay: Iterator[tuple[int, JournalBlock]] | None = None
         self._replaying: tuple[int, JournalBlock, Placement] | None = None
         self._commits = Committing(self._writer, journal, self._numbers, segment_bytes)
-        self._ending: _Ending | None = None
+        self._ending: Ending | None = None
         self._is_checkpointing = False
         self._is_closing = False
         self._checkpoint_due_s: float | None = None
@@ -205,6 +189,9 @@ class ScanPipeline:
 
     def advance(self) -> list[events.Event]:
         """Place what is queued, in order, as far as there are buffers."""
+        if not self._queue and self._current is None and self._replay is None:
+            self.scratch_shortage = None
+            return []
         settled: list[events.Event] = []
         try:
             while (event := self._advance_one()) is not None:
@@ -232,7 +219,7 @@ class ScanPipeline:
         if not self._step(placing.block.main, placing.placement):
             return None
         self._current = None
-        block = self._as_taken(placing.block)
+        block = placing.taken
         self._commits.add(block, placing.placement)
         if self.on_placed is not None:
             self.on_placed(block, placing.placement.newly_covered == block.rows * block.cols)
@@ -249,7 +236,8 @@ class ScanPipeline:
         if isinstance(item, wire.Annotate):
             return self._annotate(peer, item)
         try:
-            self._current = _Placing(peer, item, self._begin(self._as_taken(item), item.again))
+            taken = block_as_taken(self._numbers[item.main], item)
+            self._current = _Placing(peer, item, taken, self._begin(taken, item.again))
         except UsidstreamError as error:
             return _settled(peer, item, error)
         return None
@@ -290,9 +278,6 @@ class ScanPipeline:
         assembly = self.mains[self._names[block.main]].assembly
         return assembly.begin(block_to_place(block), again=again)
 
-    def _as_taken(self, block: wire.Block) -> JournalBlock:
-        return block_as_taken(self._numbers[block.main], block)
-
     def _annotate(self, peer: bytes, note: wire.Annotate) -> events.Settled:
         try:
             attrs = read_attrs(note)
@@ -328,11 +313,13 @@ class ScanPipeline:
     def _count_positions(self, main: str) -> None:
         """Keep the number of positions complete in every main."""
         assembly = self.mains[main].assembly
-        rows = assembly.take_dirty_rows()
-        if rows is None:
-            return
-        self._unseen[main] = True
-        self._complete.note(main, slice(*rows), assembly.positions_state(*rows) == COMPLETE)
+        runs, window = assembly.changes.take()
+        for run in runs:  # before the window, which may have some of them in it
+            self._complete.note_run(main, *run)
+        if window is not None:
+            states = assembly.positions_state(*window)
+            self._complete.note(main, slice(*window), states == COMPLETE)
+        self._unseen[main] |= bool(runs) or window is not None
 
     # -- checkpoints
 
@@ -355,7 +342,7 @@ class ScanPipeline:
         self._is_checkpointing = True
         updates = {name: self._stored(name) for name, unseen in self._unseen.items() if unseen}
         self._unseen = dict.fromkeys(self.mains, False)
-        self._writer.after_all(lambda: self._flush(updates, Run.CHECKPOINT))
+        self._writer.after_all(lambda: self._flush(updates))
 
     def suspend(self) -> None:
         """Show readers all there is, then close the file; the journal keeps the rest."""
@@ -373,24 +360,14 @@ class ScanPipeline:
         states, partial = assembly.stored_coverage()
         return CoverageUpdate(lo=0, states=states, partial=partial)
 
-    def _flush(self, updates: Mapping[str, CoverageUpdate], run: Run) -> None:
-        self._store.submit(storage.Commit(updates=updates, token=run))
+    def _flush(self, updates: Mapping[str, CoverageUpdate]) -> None:
+        self._store.submit(storage.Commit(updates=updates, token=Run.CHECKPOINT))
 
-    def _on_flushed(self, run: Any) -> None:
-        if run is Run.CHECKPOINT:
-            self._is_checkpointing = False
-            self._commits.ledger_overtaken()
-            if self._ending is None:  # else the journal closes, and all of it goes
-                self._commits.drop_segments()
-        elif self._ending is not None:
-            decision = self._ending.decision
-            self._store.submit(
-                storage.Finalise(
-                    status=decision.status,
-                    ended=datetime.fromisoformat(decision.ended),
-                    attrs=decision.attrs,
-                )
-            )
+    def _on_flushed(self) -> None:
+        self._is_checkpointing = False
+        self._commits.ledger_overtaken()
+        if self._ending is None:  # else the journal closes, and all of it goes
+            self._commits.drop_segments()
 
     # -- the end
 
@@ -419,60 +396,23 @@ class ScanPipeline:
         return "complete" if whole else "incomplete"
 
     def _end(self, decision: Decision) -> None:
-        todo = deque(
-            (name, tile)
-            for name, parts in self.mains.items()
-            for tile in parts.assembly.incomplete_tiles()
-        )
-        self._ending = _Ending(decision, todo)
-        self._feed_ending(self._ending)
-
-    def _feed_ending(self, ending: _Ending) -> None:
-        """Write what is left, a few tiles at a time, then record the end."""
-        for _ in range(min(MAX_SNAPSHOTS_COUNT, len(ending.todo))):
-            main, tile = ending.todo.popleft()
-            self._writer.write(main, tile, tile.snapshot(), is_complete=False)
-        if ending.todo:
-            self._writer.after_all(lambda: self._feed_ending(ending))
-        else:
-            self._writer.after_all(self._journal_last_chunks)
-
-    def _journal_last_chunks(self) -> None:
-        chunks, _ = self._writer.take_written()
         attrs, self._annotations = self._annotations, {}
-        self._journal.submit(storage.JournalCommit(chunks=chunks, attrs=attrs, token=Run.ENDING))
-
-    def _record_end(self, ending: _Ending) -> None:
-        ending.decision = replace(
-            ending.decision,
-            missing={
-                name: missing
-                for name, parts in self.mains.items()
-                if (missing := parts.assembly.missing_ranges())
-            },
-            partial={
-                name: partial
-                for name, parts in self.mains.items()
-                if len(partial := parts.assembly.partial_ranges())
-            },
+        self._ending = Ending(
+            decision,
+            attrs,
+            self.mains,
+            writer=self._writer,
+            journal=self._journal,
+            store=self._store,
         )
-        self._journal.submit(storage.JournalFinalise(decision=ending.decision))
+        self._ending.write_tiles()
 
-    def _is_interrupting(self) -> bool:
-        ending = self._ending
-        return ending is not None and ending.decision.status == storage.STATUS_INTERRUPTED
-
-    def _show_all(self) -> None:
-        """Bring the final coverage into the file."""
-        updates = {
-            name: CoverageUpdate(
-                lo=0,
-                states=parts.assembly.positions_state(0, self.layout.n_positions),
-                partial=parts.assembly.partial_ranges(),
-            )
-            for name, parts in self.mains.items()
-        }
-        self._flush(updates, Run.ENDING)
+    def _on_end_recorded(self, ending: Ending) -> None:
+        if ending.is_interruption:
+            self._commits.drop_segments()
+            ending.end_file()
+        else:
+            ending.close_journal()
 
     # -- going on after a restart
 
@@ -553,29 +493,31 @@ class ScanPipeline:
         match outcome:
             case storage.TileWritten(token=token, chunks=chunks):
                 self._writer.on_written(token, chunks)
-            case storage.Journalled(token=Run.ENDING) if self._ending is not None:
-                self._record_end(self._ending)
+            case storage.Journalled(token=Run.ENDING):
+                pass  # the decision is on its way behind it
             case storage.Journalled(token=Overtaken(tiles=tiles)):
                 self._on_overtaken_ledgered(tiles)
             case storage.Journalled(segment=segment):
                 told = self._commits.on_journalled(segment)
-            case storage.FinaliseRecorded() if self._is_interrupting():
-                self._commits.drop_segments()
-                self._show_all()
-            case storage.FinaliseRecorded():
-                self._journal.submit(storage.JournalClose(is_clean=False))
+            case storage.FinaliseRecorded() if self._ending is not None:
+                self._on_end_recorded(self._ending)
             case storage.JournalClosed() if self._ending is not None:
-                self._show_all()
-            case storage.Committed(token=token):
-                self._on_flushed(token)
+                self._ending.end_file()
+            case storage.Committed(token=Run.CHECKPOINT):
+                self._on_flushed()
             case Loaded(replay=replay):
                 self._replay = iter(replay)
             case EncodeFailed(error=error):
                 told = [events.StoreFailed(error=as_failure(error))]
+            case EncoderLetGo(token=token):
+                self._writer.on_let_go(token)
         return told
 
     def close(self) -> None:
-        """Give all memory back; nothing more is placed."""
+        """Give all memory back; nothing more is placed.
+
+        What codec threads read at this moment comes back by `handle`.
+        """
         self._queue.clear()
         self._current = self._replaying = self._replay = None
         self._writer.close()

@@ -9,6 +9,7 @@ such tiles another way, and says so. It knows nothing of rows, acks or when anyt
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -32,6 +33,13 @@ class EncodeFailed:
     """A tile could not be encoded or handed to the storage thread."""
 
     error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderLetGo:
+    """A codec thread reads a tile no more whose writer was closed meanwhile."""
+
+    token: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,10 @@ class TileWriter:
         self._barriers: list[_Barrier] = []
         self._addresses: list[storage.ChunkAddress] = []
         self._written: list[Tile] = []
+        self._lent: dict[int, _Write] = {}
+        self._lock = threading.Lock()  # of the next two, which codec threads share with `close`
+        self._encoding: set[int] = set()
+        self._is_closed = False
 
     @property
     def count(self) -> int:
@@ -177,27 +189,36 @@ class TileWriter:
     def close(self) -> None:
         """Give the buffers back of all writes under way; nobody waits for them any more.
 
-        The storage thread must have been told to close: what codec threads still hand over comes
-        after that, and is refused.
+        A buffer that a codec thread reads at this moment comes back by `on_let_go`: another scan
+        would fill it under the reader's eyes. What no thread has begun with is never encoded. The
+        storage thread must have been told to close: what codec threads still hand over comes after
+        that, and is refused.
         """
+        with self._lock:
+            self._is_closed = True
+            lent = self._writes.keys() & self._encoding
+            self._lent |= {token: self._writes.pop(token) for token in lent}
         for write in self._writes.values():
-            if write.is_complete:
-                self._mains[write.main].assembly.release(write.tile)
+            self._release(write)
         self._writes.clear()
         self._encode_times.clear()
         self._barriers.clear()
         self.nbytes = 0
 
+    def on_let_go(self, token: int) -> None:
+        """Give a buffer back that a codec thread still read when the writer was closed."""
+        self._release(self._lent.pop(token))
+
+    def _release(self, write: _Write) -> None:
+        if write.is_complete:
+            self._mains[write.main].assembly.release(write.tile)
+
     def _encode_and_store(self, token: int, write: _Write, data: npt.NDArray[Any]) -> None:
         """Encode a tile's chunks and hand them over. Runs in a codec thread."""
-        parts = self._mains[write.main]
-        began_s = time.perf_counter()
+        if not self._begin_encoding(token):
+            return
         try:
-            chunks = [
-                (row, col, parts.codec.encode(chunk, parts.chunks, col))
-                for (row, col), chunk in write.tile.chunks(data)
-            ]
-            self._encode_times[token] = time.perf_counter() - began_s
+            chunks = self._encode(token, write, data)
             self._store.submit(
                 storage.WriteTile(
                     main=write.main, chunks=chunks, is_complete=write.is_complete, token=token
@@ -205,3 +226,34 @@ class TileWriter:
             )
         except BaseException as error:  # noqa: BLE001 - the socket thread ends the scan with it
             self._post(EncodeFailed(error))
+
+    def _encode(
+        self, token: int, write: _Write, data: npt.NDArray[Any]
+    ) -> list[tuple[int, int, bytes]]:
+        """Return a tile's encoded chunks, each with its row and column."""
+        parts = self._mains[write.main]
+        began_s = time.perf_counter()
+        try:
+            return [
+                (row, col, parts.codec.encode(chunk, parts.chunks, col))
+                for (row, col), chunk in write.tile.chunks(data)
+            ]
+        finally:
+            self._end_encoding(token, time.perf_counter() - began_s)
+
+    def _begin_encoding(self, token: int) -> bool:
+        """Return whether a tile is to be read: not when its buffer was given back."""
+        with self._lock:
+            if not self._is_closed:
+                self._encoding.add(token)
+            return not self._is_closed
+
+    def _end_encoding(self, token: int, seconds: float) -> None:
+        """Note that a tile is read no more, which may be waited for."""
+        with self._lock:
+            self._encoding.remove(token)
+            is_lent = self._is_closed
+            if not is_lent:
+                self._encode_times[token] = seconds
+        if is_lent:
+            self._post(EncoderLetGo(token))
