@@ -299,7 +299,7 @@ def test_a_file_name_is_a_name_and_never_a_path(daemon: Daemon, peer: RawPeer, f
     scan = secrets.token_hex(16)
     peer.send(wire.Open(scan=scan, layout=layout, file=file, frames=frames))
     assert peer.expect(wire.Error, scan=scan).code == "bad_name"
-    assert _tree(daemon.data_dir.parent) == before
+    assert _tree(daemon.data_dir.parent) <= before  # an earlier scan's journal may go
 
 
 def test_a_layout_whose_tables_would_be_over_the_limit_is_refused(
@@ -316,7 +316,7 @@ def test_a_layout_whose_tables_would_be_over_the_limit_is_refused(
         error = peer.expect(wire.Error, scan=scan)
         assert error.code == "layout_too_large"
         assert "max_layout_mb" in error.hint
-    assert _tree(daemon.data_dir.parent) == before
+    assert _tree(daemon.data_dir.parent) <= before  # an earlier scan's journal may go
 
 
 def test_layout_arrays_over_the_limit_are_refused(peer: RawPeer) -> None:

@@ -80,7 +80,7 @@ def test_a_scan_that_a_daemon_has_open_is_recovered_by_nobody_else(daemon: Daemo
         refused = command("usidstreamd", "recover", named)
         assert refused.returncode == 1
         assert "in use by another process" in refused.stdout
-        assert "A daemon has the scan open" in refused.stdout
+        assert "has the scan open" in refused.stdout
         (told,) = json.loads(command("usidstreamd", "recover", "--json", named).stdout)
         assert told["error"] == "recovering"
     assert the_whole_scan(daemon, scan_id).status == "complete"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 from support.daemon import Daemon, wait_for
 from usidstream import Dimension, MainLayout, PositionTable, ScanLayout, connect
 from usidstream.errors import UsidstreamError
-from usidstreamd.storage.ledger import LEDGER_NAME, Finalise, Ledger, Opened
+from usidstreamd.storage.ledger import LEDGER_NAME, Finalise, Ledger
 
 N_X, N_Y, N_BIAS = 24, 16, 32
 N = N_X * N_Y
@@ -47,11 +48,20 @@ def make_data(layout: ScanLayout, main: str = "Raw", seed: int = 0) -> np.ndarra
     return (rng.random(layout.shape(main)) * 1000).astype(layout.main(main).np_dtype)
 
 
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    with Daemon(tmp_path / "data", flush_interval_s=0.3) as daemon:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with Daemon(tmp_path_factory.mktemp("scans") / "data", flush_interval_s=0.3) as daemon:
         yield daemon
-    assert "Traceback" not in daemon.log
+
+
+@pytest.fixture
+def daemon(shared: Daemon) -> Iterator[Daemon]:
+    """The daemon of all these tests, running whatever the one before did to it."""
+    if not shared.runs:
+        shared.start()
+    told = len(shared.log)
+    yield shared
+    assert "Traceback" not in shared.log[told:]
 
 
 def read(file: str, path: str = "Measurement_000/Raw") -> np.ndarray[Any, Any]:
@@ -76,7 +86,8 @@ def test_a_pixel_at_a_time(daemon: Daemon) -> None:
         assert group.attrs["scan_id"].decode() == scan.scan_id
         assert group.attrs["Instrument"] == "AFM"
         assert (group["completed_positions"][...] == 1).all()
-    assert not list(daemon.data_dir.glob("*.journal")), "a finished scan keeps no journal"
+    journal = Path(f"{scan.result.file}.journal")
+    wait_for(lambda: not journal.exists(), "a finished scan to have no journal")
 
 
 def test_wait_durable_after_a_single_pixel(daemon: Daemon) -> None:
@@ -452,7 +463,7 @@ def test_nothing_open_remains_after_the_daemon_stops(daemon: Daemon) -> None:
     daemon.start()
     with connect(daemon.endpoint) as client:
         wait_for(lambda: client.status()["scans"], "the waiting scan")
-        assert client.status()["scans"][0]["scan"] == scan.scan_id
+        assert [line["scan"] for line in client.status()["scans"]] == [scan.scan_id]
 
 
 def test_a_finish_that_was_not_remembered_is_told_after_the_restart(daemon: Daemon) -> None:
@@ -463,18 +474,18 @@ def test_a_finish_that_was_not_remembered_is_told_after_the_restart(daemon: Daem
         scan.write_block(0, data)
         scan.wait_durable(timeout_s=20)
         journal = Path(scan.file + ".journal")
-        record = (journal / "open").read_bytes()
+        kept = shutil.copytree(journal, daemon.data_dir.parent / "kept")
     daemon.stop()
-    journal.mkdir()
-    (journal / "open").write_bytes(record)
-    decision = Finalise(status="complete", ended="2026-01-01T00:00:00+00:00")
-    Ledger.create(journal / LEDGER_NAME, [Opened(), decision]).close()
+    shutil.copytree(kept, journal)
+    ledger, _state = Ledger.open(journal / LEDGER_NAME)
+    ledger.append([Finalise(status="complete", ended="2026-01-01T00:00:00+00:00")])
+    ledger.close()
     (daemon.data_dir / ".usidstream" / "finished" / scan_id).unlink()
     daemon.start()
     with connect(daemon.endpoint) as client:
         again = client.open_scan(layout, scan_id=scan_id)
         assert again.result == scan.result
-    assert not journal.exists()
+    wait_for(lambda: not journal.exists(), "the journal to go")
 
 
 def test_damaged_blocks_are_sent_again_without_a_word(daemon: Daemon) -> None:

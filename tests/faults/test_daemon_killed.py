@@ -79,6 +79,7 @@ def test_killed_while_it_ends_the_scan(tmp_path: Path, kills: int, tally: Tally)
             rows = np.arange(N_ROWS)[:: chance.choice([1, 2])]
             with connect(daemon.endpoint, write_timeout_s=WRITE_TIMEOUT_S) as client:
                 scan = client.open_scan(make_layout())
+                scan_id = scan.scan_id
                 scan.write_at(rows, values(rows))
                 scan.wait_durable(timeout_s=60)
                 results: list[ScanResult] = []
@@ -87,17 +88,17 @@ def test_killed_while_it_ends_the_scan(tmp_path: Path, kills: int, tally: Tally)
                 )
                 finisher.start()
                 for _ in range(min(left, KILLS_PER_SCAN)):
-                    _wait_for_a_moment_of_the_end(daemon, scan.scan_id, chance)
+                    _wait_for_a_moment_of_the_end(daemon, scan_id, chance)
                     if not finisher.is_alive() and chance.random() < 0.5:
                         break  # it has ended; half of the time it is killed all the same
                     daemon.stop(signal.SIGKILL)
-                    tally.killed(examine(daemon.data_dir, scan.scan_id).moment)
+                    tally.killed(examine(daemon.data_dir, scan_id).moment)
                     left -= 1
                     daemon.start()
                 finisher.join(WRITE_TIMEOUT_S)
             (result,) = results
             assert result.status == ("complete" if len(rows) == N_ROWS else "incomplete")
-            assert not examine(daemon.data_dir, scan.scan_id).record
+            _wait_for_no_journal(daemon, scan_id)
             tally.judge(rows, lost_rows(result.file, rows))
             require_only(result.file, rows)
         tally.recoveries += recoveries_told(daemon.log)
@@ -178,6 +179,10 @@ def _wait_for_a_moment_of_the_end(daemon: Daemon, scan_id: str, chance: random.R
 
     wait_for(is_decided, "the end to be decided", WRITE_TIMEOUT_S)
     time.sleep(chance.uniform(0.0, 0.1))
+
+
+def _wait_for_no_journal(daemon: Daemon, scan_id: str) -> None:
+    wait_for(lambda: not examine(daemon.data_dir, scan_id).record, "the journal to go")
 
 
 def _wait_for_a_moment_of_recovery(

@@ -1,7 +1,7 @@
 """Coverage from the ledger, against one that is painted element by element."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from support.storing import layout_of, main_of
@@ -21,7 +21,6 @@ def scans(draw):
     return shape, chunk, written, np.array(held, np.int64).reshape(-1, 4)
 
 
-@settings(max_examples=300, deadline=None)
 @given(scans())
 def test_coverage_is_what_the_chunks_hold(scan):
     shape, chunk, written, partial = scan

@@ -74,7 +74,9 @@ def model(told):
                 state.recoveries, state.is_done, state.is_closed = record.count, False, False
             case Opened():
                 chunks = {key: address for key, address in chunks.items() if address.is_complete}
-                state.finalise, state.is_done, state.is_closed = None, False, False
+                if state.finalise is not None and state.finalise.status == "interrupted":
+                    state.finalise = None
+                state.is_done, state.is_closed = False, False
             case Closed():
                 state.is_closed = True
             case Done():

@@ -21,7 +21,6 @@ from support.journalled import (
 )
 from support.storing import GZIP, layout_of, main_of, random_data
 from usidstreamd.storage import (
-    FinishedScans,
     MainPlan,
     StorageError,
     comparison,
@@ -37,7 +36,6 @@ from usidstreamd.storage.losses import Lost
 from usidstreamd.storage.record import OpenRecord, mark_suspect
 from usidstreamd.storage.recovery import journal_lock, recover
 from usidstreamd.storage.relocation import recover_into
-from usidstreamd.storage.scan import ended_before
 from usidstreamd.storage.segments import JournalBlock
 
 LAYOUT = layout_of(
@@ -272,7 +270,18 @@ def test_an_end_that_was_cut_short_is_taken_back_to_be_carried_out_again(tmp_pat
         assert structure.get_text(measurement, "acquisition_status") == "acquiring"
         assert structure.get_text(measurement, "acquisition_end") == ""
         assert measurement.attrs["positions_complete"] == 0
-    assert ended_before(scan.record, FinishedScans(tmp_path)) is None
+
+
+def test_an_end_that_was_decided_is_told_each_time(tmp_path, quick):
+    scan = JournalledScan(tmp_path, LAYOUT, PLANS)
+
+    def decide(scan):
+        scan.journal.finalise(Finalise("aborted", "2025-01-01T00:00:00+00:00"))
+
+    assert not in_a_child(lambda: acquire(scan, more=decide))
+    for how in ("in place", "nothing to do"):
+        report = recover(scan.directory)
+        assert (report.how, recovery.IS_DECIDED in report.reason) == (how, True)
 
 
 def test_only_one_process_recovers_a_scan(killed):

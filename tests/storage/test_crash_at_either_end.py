@@ -1,86 +1,92 @@
 """A daemon that dies while it opens or ends a scan: the next one finds all of it or nothing."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from support.storing import SCAN_ID, complete, end, layout_of, main_of, random_data, suspend
+from support.journalled import die, in_a_child
+from support.storing import (
+    CREATED,
+    SCAN_ID,
+    chunks_of,
+    complete,
+    decision,
+    end,
+    layout_of,
+    main_of,
+    plans_for,
+    random_data,
+    store,
+    suspend,
+)
 from usidstreamd.storage import DataDirectory, FinishedScans, OpenRecord
-from usidstreamd.storage.scan import OpenScan, conclude, ended_before
+from usidstreamd.storage.scan import OpenScan, let_journal_go
 
 DATA = random_data(layout_of(main_of()), "Raw_Data")
-_DYING = """
-import os, sys
-from pathlib import Path
-from support.storing import *
-from usidstreamd.storage import FinishedScans
-from usidstreamd.storage.scan import OpenScan
-
-phase, data_dir, last = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-layout = layout_of(main_of())
 STEPS = {"os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir"}
-step = 0
-
-def die(event, args):
-    global step
-    if event in STEPS or (event == "open" and str(data_dir) in str(args[0])):
-        step += 1
-        if step == last:
-            os._exit(9)
-
-if phase == "open":
-    sys.addaudithook(die)
-scan = OpenScan.create(
-    data_dir, "scan", layout, plans_for(layout), scan_id=SCAN_ID, created=CREATED
-)
-if phase == "end":
-    plan = plans_for(layout)["Raw_Data"]
-    store(scan, "Raw_Data", chunks_of(random_data(layout, "Raw_Data"), plan, 0, 32))
-    sys.addaudithook(die)
-    scan.journal.finalise(decision("incomplete", note="of the end"))
-    scan.journal.close(is_clean=False)
-    scan.commit({"Raw_Data": complete(0, 32)})
-    scan.finalise("incomplete", {"note": "of the end"}, CREATED, FinishedScans(data_dir))
-    print(step)
-else:
-    print(step)
-    suspend(scan)
-"""
+FEWEST_STEPS, MAX_STEPS = 6, 200
 
 
 def run_all(tmp_path, phase):
     """Yield the data directory of a process that died at each of its steps in a phase."""
-    with start(tmp_path / "whole", phase, 0) as process:
-        n_steps = int(process.communicate(timeout=60)[0])
-    assert n_steps > 5
-    dying = {n: start(tmp_path / str(n), phase, n) for n in range(1, n_steps + 1)}
-    for n, process in dying.items():
-        with process:
-            process.communicate(timeout=60)
-        assert process.returncode == 9
-        yield tmp_path / str(n)
+    for n in range(1, MAX_STEPS):
+        data_dir = tmp_path / str(n)
+        data_dir.mkdir()
+        if in_a_child(lambda: phase(data_dir, n)):  # noqa: B023 - run now
+            assert n > FEWEST_STEPS
+            return
+        yield data_dir
+    raise AssertionError(f"more than {MAX_STEPS} steps")
 
 
-def start(data_dir, phase, last):
-    data_dir.mkdir()
-    return subprocess.Popen(
-        [sys.executable, "-c", _DYING, phase, str(data_dir), str(last)],
-        stdout=subprocess.PIPE,
-        env={"PYTHONPATH": ":".join(filter(None, sys.path))},
+def die_at(number, data_dir):
+    """Let this process die at a step of a number, counted from 1."""
+    step = 0
+
+    def count(event, args):
+        nonlocal step
+        if event in STEPS or (event == "open" and str(data_dir) in str(args[0])):
+            step += 1
+            if step == number:
+                die()
+
+    sys.addaudithook(count)
+
+
+def open_scan(data_dir):
+    layout = layout_of(main_of())
+    return OpenScan.create(
+        data_dir, "scan", layout, plans_for(layout), scan_id=SCAN_ID, created=CREATED
     )
 
 
+def opening(data_dir, last):
+    die_at(last, data_dir)
+    open_scan(data_dir)
+
+
+def ending(data_dir, last):
+    scan = open_scan(data_dir)
+    plan = scan.record.plans["Raw_Data"]
+    store(scan, "Raw_Data", chunks_of(DATA, plan, 0, 32))
+    die_at(last, data_dir)
+    scan.journal.finalise(decision("incomplete", note="of the end"))
+    scan.journal.close(is_clean=False)
+    scan.commit({"Raw_Data": complete(0, 32)})
+    scan.finalise("incomplete", {"note": "of the end"}, CREATED, FinishedScans(data_dir))
+    let_journal_go(scan.record)
+
+
 def test_every_step_of_an_opening(tmp_path):
-    outcomes = [what_is_left(data_dir) for data_dir in run_all(tmp_path, "open")]
+    outcomes = [what_is_left(data_dir) for data_dir in run_all(tmp_path, opening)]
     assert set(outcomes) == {"nothing", "a scan"}
     assert outcomes == sorted(outcomes, key=["nothing", "a scan"].index)
 
 
 def test_every_step_of_an_end(tmp_path):
-    for data_dir in run_all(tmp_path, "end"):
+    for data_dir in run_all(tmp_path, ending):
         directory, finished = DataDirectory(data_dir), FinishedScans(data_dir)
         for record in directory.waiting():
             go_on_ending(record, finished)
@@ -98,15 +104,15 @@ def test_every_step_of_an_end(tmp_path):
 
 def go_on_ending(record, finished):
     """End a scan as the next daemon does."""
-    result = ended_before(record, finished)
-    if result is not None:
-        conclude(record, result, finished)
+    if finished.get(record.scan_id) is not None:
+        let_journal_go(record)
         return
     scan = OpenScan.resume(record)
     decided = scan.journal.state.finalise
     assert (decided.status, decided.attrs) == ("incomplete", {"note": "of the end"})
     scan.commit({"Raw_Data": complete(0, 32)})
     end(scan, decided.status, finished, **decided.attrs)
+    let_journal_go(scan.record)
 
 
 def what_is_left(data_dir):

@@ -1,7 +1,9 @@
+import errno
+
 import pytest
 
 from support.storing import SCAN_ID
-from usidstreamd.storage import FinishedResult, FinishedScans, StorageError
+from usidstreamd.storage import FinishedResult, FinishedScans, StorageError, files
 
 RESULT = FinishedResult("/data/s.h5", "incomplete", {"Raw_Data": [(0, 3), (7, 1 << 40)]})
 
@@ -37,3 +39,39 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / ".usidstream").write_bytes(b"a file in the way")
     with pytest.raises(StorageError, match="could not make"):
         FinishedScans(tmp_path).remember(SCAN_ID, RESULT)
+
+
+def no_sync_of(monkeypatch, name):
+    """Let no sync of a directory of this name succeed; return those that were tried."""
+    tried = []
+
+    def sync_names(directory):
+        tried.append(directory.name)
+        if directory.name == name:
+            raise OSError(errno.EIO, "injected")
+
+    monkeypatch.setattr(files, "sync_names", sync_names)
+    return tried
+
+
+def test_a_result_whose_name_is_not_synced_is_not_told(tmp_path, monkeypatch):
+    finished = FinishedScans(tmp_path)
+    with monkeypatch.context() as failing:
+        no_sync_of(failing, "finished")
+        with pytest.raises(StorageError, match="could not sync"):
+            finished.remember(SCAN_ID, RESULT)
+    assert finished.get(SCAN_ID) is None
+    finished.remember(SCAN_ID, RESULT)
+    assert finished.get(SCAN_ID) == RESULT
+
+
+def test_a_result_that_another_daemon_left_is_synced_before_it_is_told(tmp_path, monkeypatch):
+    FinishedScans(tmp_path).remember(SCAN_ID, RESULT)
+    finished = FinishedScans(tmp_path)
+    with monkeypatch.context() as failing:
+        no_sync_of(failing, "finished")
+        with pytest.raises(StorageError, match="could not sync"):
+            finished.get(SCAN_ID)
+    tried = no_sync_of(monkeypatch, "none")
+    assert [finished.get(SCAN_ID) for _twice in range(2)] == [RESULT] * 2
+    assert tried == ["finished"], "once is enough"

@@ -29,7 +29,7 @@ from usidstreamd.storage import (
 )
 from usidstreamd.storage.ledger import replay
 from usidstreamd.storage.record import mark_suspect
-from usidstreamd.storage.scan import OpenScan, ended_before
+from usidstreamd.storage.scan import OpenScan
 
 LAYOUT = layout_of(main_of())
 DATA = random_data(LAYOUT, "Raw_Data")
@@ -78,7 +78,6 @@ def killed(tmp_path):
 def test_hdf5_never_opens_it_as_it_was_left(killed, tmp_path):
     before = killed.path.read_bytes()
     assert superblock.consistency_flags(killed.path) == 5
-    assert ended_before(killed, FinishedScans(tmp_path)) is None
     with pytest.raises(StorageError, match="not closed by its writer") as caught:
         LiveFile.resume(killed.path, LAYOUT, killed.scan_id)
     assert caught.value.code == "file_damaged"

@@ -93,11 +93,14 @@ class Store:
         return self.ask(Commit(updates={"Raw_Data": complete(lo, hi)}, **more))
 
     def end(self, status="complete", token=None, **attrs):
-        """Record how the scan ends, then end it."""
+        """Record how the scan ends, then end it; its journal goes once the result is told."""
         self.journal.finalise(decision(status, **attrs))
         self.journal.close(is_clean=False)
         self.journal = None
-        return self.ask(Finalise(status=status, ended=CREATED, attrs=attrs, token=token))
+        told = self.ask(Finalise(status=status, ended=CREATED, attrs=attrs, token=token))
+        if isinstance(told, Finalised):
+            assert self.thread.join(30)
+        return told
 
     def close(self, token=None):
         """Close the file, and then the journal; what the file said is returned."""
@@ -239,7 +242,7 @@ def test_commands_are_done_in_their_order(store):
     assert kinds == [TileWritten, Committed] * 4 + [Finalised]
 
 
-def test_a_finish_cut_short_is_ended_by_the_resume(store, stores, tmp_path, monkeypatch):
+def test_a_finish_cut_short_is_ended_again(store, stores, tmp_path, monkeypatch):
     """The daemon ended after the file was finalised and before its result was remembered."""
     store.create()
     store.store(0, 16)
@@ -248,20 +251,44 @@ def test_a_finish_cut_short_is_ended_by_the_resume(store, stores, tmp_path, monk
     assert isinstance(store.end("incomplete"), StorageFailed)
     store.close()
     monkeypatch.undo()
-    before = only_journal(tmp_path).path.read_bytes()
 
     again = stores()
-    done = again.resume(token=6)
+    assert isinstance(again.resume(), Ready)
+    again.commit(0, 16)
+    done = again.end("incomplete")
     assert isinstance(done, Finalised)
-    assert (done.token, done.result.status) == (6, "incomplete")
-    assert done.result.missing == {"Raw_Data": [(16, 64)]}
+    assert (done.result.status, done.result.missing) == ("incomplete", {"Raw_Data": [(16, 64)]})
     assert again.has_ended()
     assert again.finished.get(SCAN_ID) == done.result
     assert list(find_journals(tmp_path)) == []
-    assert (tmp_path / done.result.file).read_bytes() == before
 
 
-def test_a_journal_that_was_half_removed_goes_with_the_resume(store, stores, tmp_path, monkeypatch):
+def test_a_result_that_cannot_be_remembered_keeps_its_journal(store, stores, tmp_path, monkeypatch):
+    """The daemon died before it had remembered the result, and the next one cannot either."""
+    store.create()
+    store.store(0, 64)
+    store.commit(0, 64)
+    monkeypatch.setattr(FinishedScans, "remember", fail_with(errno.EIO))
+    assert isinstance(store.end("complete"), StorageFailed)
+    store.close()
+    again = stores()
+    assert isinstance(again.resume(), Ready)
+    again.commit(0, 64)
+    assert isinstance(again.end("complete"), StorageFailed)
+    again.close()
+    assert only_journal(tmp_path).scan_id == SCAN_ID
+    monkeypatch.undo()
+    last = stores()
+    last.resume()
+    last.commit(0, 64)
+    assert last.end("complete").result.status == "complete"
+    assert last.has_ended()
+    assert list(find_journals(tmp_path)) == []
+
+
+def test_a_journal_that_was_half_removed_goes_with_the_resume(
+    store, stores, tmp_path, monkeypatch, caplog
+):
     store.create()
     store.store(0, 64)
     store.commit(0, 64)
@@ -275,16 +302,19 @@ def test_a_journal_that_was_half_removed_goes_with_the_resume(store, stores, tmp
         unlink(path, **more)
 
     monkeypatch.setattr(Path, "unlink", unlink_some)
-    assert isinstance(store.end("complete"), StorageFailed)
-    store.close()
+    ended = store.end("complete")
+    assert ended.result.status == "complete"  # and is remembered: what stays does no harm
     monkeypatch.undo()
+    assert [entry.msg for entry in caplog.records] == ["journal_left"]
+    assert "injected" in caplog.records[0].problem
     assert "ledger" in removed
     assert [path.name for path in only_journal(tmp_path).journal.iterdir()] == ["open"]
 
     again = stores()
     done = again.resume()
     assert isinstance(done, Finalised)
-    assert done.result == again.finished.get(SCAN_ID)
+    assert done.result == again.finished.get(SCAN_ID) == ended.result
+    assert again.has_ended()
     assert list(find_journals(tmp_path)) == []
 
 

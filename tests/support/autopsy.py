@@ -68,7 +68,9 @@ def examine(data_dir: Path, scan_id: str) -> Corpse:
                 if (found.journal / LEDGER_NAME).exists():
                     raise
                 break  # the journal was being removed: its record goes last
-            is_open = not state.is_closed and consistency_flags(found.path) != 0
+            # There is none for a moment while a file made anew takes its place.
+            is_there = found.path.exists()
+            is_open = is_there and not state.is_closed and consistency_flags(found.path) != 0
             return Corpse(found, state.finalise is not None, state.recoveries, is_open)
     return Corpse(None)
 

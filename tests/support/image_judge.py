@@ -67,7 +67,7 @@ def judge(directory: Path, script: Script, promise: Promise | None) -> Verdict:
     """
     file = _only_file(directory)
     reports = _recovered(directory)
-    if file is not None and promise and _has_ended(directory, file):
+    if file is not None and _has_ended(directory, file):
         assert all(report.how == "nothing to do" for report in reports), reports
         return Verdict(FINISHED, _judge_finished(file, script, promise))
     if not reports:
@@ -163,14 +163,14 @@ def _put_journalled_rows(data: npt.NDArray[Any], number: int, record: OpenRecord
         data[rows, block.col : block.col + block.cols] = elements
 
 
-def _judge_finished(file: Path, script: Script, promise: Promise) -> int:
-    """Judge a file whose journal is gone: it must say how the scan ended."""
+def _judge_finished(file: Path, script: Script, promise: Promise | None) -> int:
+    """Judge a file whose journal is gone, or going: it must say how the scan ended."""
     acked = _acked(script, promise)
     _judge_file(file, script, acked)
     with h5py.File(file, "r") as h5_file:
         measurement = h5_file[structure.measurement_path(script.layout())]
         status = structure.get_text(measurement, "acquisition_status")
-    assert status == (promise.status or status)
+    assert status == ((promise and promise.status) or status)
     assert status in ("complete", "incomplete"), status
     return len(acked)
 

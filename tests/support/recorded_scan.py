@@ -20,9 +20,9 @@ from support.rawpeer import RawPeer
 from support.recording import Operation, environment, read_log
 from usidstream import Dimension, MainLayout, ScanLayout, wire
 
-N_ROWS, N_COLS, CHUNK_ROWS = 8192, 8, 2
-"""4,096 chunks in a main: their index is larger than a page, so that it can be torn."""
-BLOCK_ROWS = 32
+N_ROWS, N_COLS, CHUNK_ROWS = 4096, 8, 2
+"""2,048 chunks in a main: their index is larger than a page, so that it can be torn."""
+BLOCK_ROWS = 16
 BLOCK_PAUSE_S = 0.004
 ABSENCE_S = 0.5
 """A scan whose client is away for so long is interrupted, where a script wants that."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from usidstream import Dimension, MainLayout, ScanLayout
 from usidstreamd.verify import verify_file
 
-N_ROWS, N_COLS, CHUNK_ROWS = 8192, 32, 2
+N_ROWS, N_COLS, CHUNK_ROWS = 4096, 32, 2
 MAIN, PATH = "Raw", "Measurement_000/Raw"
 
 Rows = npt.NDArray[np.intp]

@@ -40,17 +40,33 @@ class SmallDisk:
         self._ballast.unlink(missing_ok=True)
 
 
+# Unmounts when its input ends: however a run ends, a kill included, nothing stays mounted. At once,
+# and not only when the last file is closed: whoever failed may have one open still.
+_KEEPER = """
+mount -t tmpfs -o "size=$2" tmpfs "$1" || exit
+echo mounted
+cat >/dev/null
+umount -l "$1"
+"""
+
+
 @contextlib.contextmanager
 def mounted(path: Path, nbytes: int) -> Iterator[SmallDisk]:
     """Mount a file system of a size; skip the test where that is not permitted."""
     if not sys.platform.startswith("linux") or shutil.which("mount") is None:
         pytest.skip("a small file system is mounted on Linux only")
     path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={nbytes}", "tmpfs", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
-    try:
+    with subprocess.Popen(
+        ["sh", "-c", _KEEPER, "sh", str(path), str(nbytes)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for pytest alone
+    ) as keeper:
+        assert keeper.stdout is not None
+        assert keeper.stderr is not None
+        if not keeper.stdout.readline():
+            pytest.skip(f"a small file system cannot be mounted here: {keeper.stderr.read()}")
         yield SmallDisk(path)
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
+    assert keeper.returncode == 0, "it was unmounted"

@@ -27,7 +27,7 @@ from usidstreamd.storage import (
 )
 from usidstreamd.storage.chunktable import ChunkAddress, ChunkTable
 from usidstreamd.storage.ledger_records import Finalise as Decision
-from usidstreamd.storage.scan import OpenScan
+from usidstreamd.storage.scan import OpenScan, let_journal_go
 
 SCAN_ID = "0123456789abcdef" * 2
 CREATED = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -116,7 +116,10 @@ def end(scan: OpenScan, status: str, finished: FinishedScans, **attrs: Any) -> F
     """End a scan: the decision is recorded before anything is done about it."""
     scan.journal.finalise(decision(status, **attrs))
     scan.journal.close(is_clean=False)
-    return scan.finalise(status, attrs, CREATED, finished)
+    result = scan.finalise(status, attrs, CREATED, finished)
+    if status != "interrupted":
+        let_journal_go(scan.record)
+    return result
 
 
 def suspend(scan: OpenScan) -> None:

@@ -229,7 +229,7 @@ def test_while_a_scan_waits_its_ledger_is_compared(tmp_path):
     assert report.faults == []
     assert any("the ledger is not compared" in note for note in report.notes)
     shutil.rmtree(scan.record.journal)
-    assert look(path).notes == [f"{TOP}/Raw_Data: no checksums of its chunks are held"]
+    assert f"{TOP}/Raw_Data: no checksums of its chunks are held" in look(path).notes
 
 
 def test_a_scan_that_goes_on_has_no_checksums_until_it_ends_again(tmp_path):

@@ -102,6 +102,16 @@ def test_a_scan_with_gaps_is_sound(tmp_path, status):
     ] * 2
 
 
+def test_a_scan_that_cannot_go_on_is_noted(tmp_path):
+    path = record(tmp_path, status="acquiring")
+    assert not any("has not ended" in note for note in verify_file(path).notes)
+    alone = tmp_path / "copy.h5"
+    shutil.copy(path, alone)
+    report = verify_file(alone)
+    assert report.faults == []
+    assert any("only with copy.h5.journal beside" in note for note in report.notes)
+
+
 def test_a_table_of_positions_is_sound(tmp_path):
     values = np.random.default_rng(0).random((64, 2))
     layout = ScanLayout(

@@ -57,6 +57,7 @@ from .record import (
 from .recovery import RecoveryReport
 from .rescue import recover_path
 from .retention import KINDS, Remainder, Removal, find_remainders, remove_finished
+from .scan import let_journal_go
 from .scratch import FileScratch
 from .segments import JournalBlock
 from .space import SpaceWatch, free_bytes
@@ -121,6 +122,7 @@ __all__ = [
     "find_remainders",
     "free_bytes",
     "is_interrupted",
+    "let_journal_go",
     "recover_path",
     "refuse_reserved",
     "refuse_reserved_in",

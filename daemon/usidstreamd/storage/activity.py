@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class Activity:
@@ -24,11 +22,13 @@ class Activity:
         self.current: tuple[str, float] | None = None
         self.is_over = False
 
-    @contextmanager
-    def at(self, operation: str) -> Iterator[None]:
-        """Be at an operation while the ``with`` block lasts."""
+    def at(self, operation: str) -> Activity:
+        """Be at an operation from now on, while the ``with`` block that begins here lasts."""
         self.current = (operation, time.monotonic())
-        try:
-            yield
-        finally:
-            self.current = None
+        return self
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_cause: object) -> None:
+        self.current = None

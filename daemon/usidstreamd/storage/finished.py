@@ -1,7 +1,9 @@
 """The finished scans' results, so that a late ``finish`` or ``open`` is answered as ever.
 
 One small file for each scan id, synced before the scan's journal goes. Nothing is kept in memory:
-a daemon may have finished a million scans.
+a daemon may have finished a million scans. A name that is there was not always synced, for whoever
+made it may have died, or failed, just before: no result is told before the directory is on the
+disk, since journals are removed for it.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ from typing import Any
 from usidstream.framing import frame, pack, unframe, unpack
 from usidstream.wire import MAX_INT
 
-from .errors import StorageError, damaged_error, storage_error
-from .files import publish, sync_directory
+from .errors import StorageError, SyncError, damaged_error, storage_error
+from .files import publish, remove, sync_directory
 
 FINISHED_PARTS = (".usidstream", "finished")
 
@@ -45,6 +47,7 @@ class FinishedScans:
     def __init__(self, data_dir: Path) -> None:
         self._directory = data_dir.joinpath(*FINISHED_PARTS)
         self._is_made = False
+        self._is_synced = False
 
     def remember(self, scan_id: str, result: FinishedResult) -> None:
         """Keep a result for good; on return it is on the disk.
@@ -52,11 +55,17 @@ class FinishedScans:
         Raises
         ------
         StorageError
-            It is not.
+            It is not, and is not told either.
         """
         self._make_directory()
         head = {"file": result.file, "status": result.status, "missing": dict(result.missing)}
-        publish(self._directory / scan_id, [frame(pack(head))])
+        path = self._directory / scan_id
+        try:
+            publish(path, [frame(pack(head))])
+        except SyncError:
+            self._is_synced = False
+            remove(path)  # a later sync that succeeds would prove nothing
+            raise
 
     def _make_directory(self) -> None:
         """Make the directory durably: once, for each sync of a directory costs a scan's end."""
@@ -73,10 +82,13 @@ class FinishedScans:
     def get(self, scan_id: str) -> FinishedResult | None:
         """Return the result of a finished scan, ``None`` where the id is not known.
 
+        What is returned is on the disk, whoever remembered it.
+
         Raises
         ------
         StorageError
-            ``file_damaged``: it is known, but what was kept is not whole.
+            ``file_damaged``: it is known, but what was kept is not whole. ``storage_failed``: it
+            cannot be read, or may not be on the disk.
         """
         path = self._directory / scan_id
         try:
@@ -87,9 +99,13 @@ class FinishedScans:
             raise storage_error("read", path, error) from error
         try:
             (payload,) = unframe(data)
-            return _result(unpack(payload))
+            result = _result(unpack(payload))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(path, error) from error
+        if not self._is_synced:
+            sync_directory(self._directory)
+            self._is_synced = True
+        return result
 
 
 def _result(head: Any) -> FinishedResult:

@@ -56,7 +56,7 @@ class LedgerState:
     annotations
         Attributes learnt so far.
     finalise
-        How the scan ends, if that was decided.
+        How the scan ends, if that was decided; an interruption until the scan goes on.
     partial
         For each main, (k, 4): elements held when the scan was last finalised. They are in chunks
         that are not complete.
@@ -105,7 +105,7 @@ class LedgerState:
                 self.partial = dict(record.partial)
                 self.is_closed = False
             case Opened():
-                self.finalise, self.is_done, self.is_closed = None, False, False
+                self.finalise, self.is_done, self.is_closed = self.decision, False, False
             case Recovered():
                 self.recoveries, self.is_done, self.is_closed = record.count, False, False
             case Held():
@@ -263,7 +263,9 @@ def _parts(records: Iterable[Record]) -> list[bytes]:
 def _records_of(state: LedgerState) -> list[Record]:
     """Return the fewest records that say what a ledger says of a scan that goes on."""
     records: list[Record] = [Chunks(state.chunks), Checkpoint(state.first_segment)]
-    records += [Annotated(state.annotations), Held(state.partial)]
+    records += [Annotated(state.annotations)]
+    records += [] if state.decision is None else [state.decision]
+    records += [Held(state.partial)]
     return [*records, Recovered(state.recoveries)] if state.recoveries else records
 
 

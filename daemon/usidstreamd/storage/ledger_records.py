@@ -89,7 +89,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The file is about to be opened for writing; an interrupted scan goes on.
+    """The file is about to be opened for writing; an interrupted scan goes on, a decided end too.
 
     Chunks that are not complete count no more: they may be written over in their places, and the
     row segments hold what is in them.

@@ -183,7 +183,7 @@ class LiveFile:
         except (OSError, RuntimeError) as error:
             raise storage_error("write", self.path, error) from error
 
-    def commit(self, updates: Mapping[str, CoverageUpdate]) -> None:
+    def commit(self, updates: Mapping[str, CoverageUpdate], *, is_last: bool = False) -> None:
         """Publish what was written and its coverage to readers, and make both durable.
 
         Parameters
@@ -191,6 +191,8 @@ class LiveFile:
         updates
             For mains whose coverage changed, by their names. What they say is covered must have
             been written before.
+        is_last
+            `finalise` follows, which makes them durable.
 
         Raises
         ------
@@ -209,7 +211,8 @@ class LiveFile:
             self._file.flush()
         except (OSError, RuntimeError) as error:
             raise half_way_error("flush", self.path, error) from error
-        self._sync()
+        if not is_last:
+            self._sync()
 
     def _sync(self) -> None:
         try:

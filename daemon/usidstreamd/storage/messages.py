@@ -72,9 +72,13 @@ class WriteTile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """Show readers all that was written before, and its coverage, durably: `Committed`."""
+    """Show readers all that was written before, and its coverage, durably: `Committed`.
+
+    ``is_last`` where `Finalise` follows, which brings it to the disk.
+    """
 
     updates: Mapping[str, CoverageUpdate]
+    is_last: bool = False
     token: Any = None
 
 

@@ -8,6 +8,7 @@ This module knows records and directories; it must never open the HDF5 file.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,8 @@ from .files import (
     sync_directory,
 )
 from .template import TEMPLATE_NAME
+
+log = logging.getLogger("usidstreamd")
 
 RECORD_NAME = "open"
 CREATING_NAME = "creating.h5"
@@ -209,10 +212,9 @@ def find_journals(data_dir: Path) -> Iterator[OpenRecord | StorageError]:
     the others. What a creation that never ended left behind is passed over.
     """
     for journal in sorted(data_dir.glob("*" + JOURNAL_SUFFIX)):
-        if not journal.is_dir() or is_unfinished(journal):
-            continue
         try:
-            yield OpenRecord.read(journal)
+            if journal.is_dir() and not is_unfinished(journal):
+                yield OpenRecord.read(journal)
         except StorageError as error:
             yield error
 
@@ -221,8 +223,16 @@ def is_unfinished(journal: Path) -> bool:
     """Whether a journal directory is of a scan whose creation did not reach its end.
 
     Its file has no name yet, holds no data, and nobody was told that it is open.
+
+    Raises
+    ------
+    StorageError
+        It cannot be looked at.
     """
-    names = {entry.name for entry in journal.iterdir()}
+    try:
+        names = {entry.name for entry in journal.iterdir()}
+    except OSError as error:
+        raise storage_error("look into", journal, error) from error
     if RECORD_NAME not in names:
         return names <= {RECORD_NAME + TEMPORARY_SUFFIX, CREATING_NAME, LOCK_NAME}
     file = journal.with_name(journal.name.removesuffix(JOURNAL_SUFFIX))
@@ -233,13 +243,21 @@ def is_unfinished(journal: Path) -> bool:
 def remove_unfinished(data_dir: Path) -> list[Path]:
     """Remove what creations that never ended left behind; return the journals removed.
 
-    To be called at start-up, when no creation runs.
+    To be called at start-up, when no creation runs. What cannot be removed is told in the log.
     """
-    journals = sorted(data_dir.glob("*" + JOURNAL_SUFFIX))
-    unfinished = [path for path in journals if path.is_dir() and is_unfinished(path)]
-    for journal in unfinished:
+    return [path for path in sorted(data_dir.glob("*" + JOURNAL_SUFFIX)) if _is_removed(path)]
+
+
+def _is_removed(journal: Path) -> bool:
+    """Remove a journal if it is of a creation that never ended; return whether it is gone."""
+    try:
+        if not journal.is_dir() or not is_unfinished(journal):
+            return False
         remove_journal(journal)
-    return unfinished
+    except StorageError as error:
+        log.warning("journal_left", extra={"file": str(journal), "problem": error.message})
+        return False
+    return True
 
 
 def remove_journal(journal: Path) -> None:
@@ -250,13 +268,29 @@ def remove_journal(journal: Path) -> None:
     StorageError
         Something in it could not be removed; the record then stands, and it can be called again.
     """
-    record = journal / RECORD_NAME
+    empty_journal(journal)
+    remove_emptied(journal)
+
+
+def empty_journal(journal: Path) -> None:
+    """Do the first part of `remove_journal`: only the record is left, and the lock."""
     try:
         for entry in list(journal.iterdir()):
-            if entry != record:
+            if entry.name not in (RECORD_NAME, LOCK_NAME):
                 entry.unlink()
-        sync_directory(journal)  # else a power cut might take the record alone
-        record.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error("remove", journal, error) from error
+    sync_directory(journal)  # else a power cut might take the record alone
+
+
+def remove_emptied(journal: Path) -> None:
+    """Do the second part of `remove_journal`.
+
+    After a power cut the lock may be left alone: `is_unfinished` takes that for a creation.
+    """
+    try:
+        for name in (LOCK_NAME, RECORD_NAME):
+            (journal / name).unlink(missing_ok=True)
         journal.rmdir()
     except OSError as error:
         raise storage_error("remove", journal, error) from error

@@ -53,6 +53,7 @@ REBUILT = "rebuilt"
 SALVAGED = "salvaged"
 
 IS_INTERRUPTED = "it is interrupted, and goes on when its client opens it"
+IS_DECIDED = "its end is decided, and carried out by the daemon's next start"
 
 
 @dataclass(slots=True)
@@ -122,21 +123,23 @@ class RecoveryReport:
 
 @contextmanager
 def journal_lock(journal: Path) -> Iterator[None]:
-    """Hold a scan for this process; a process that dies lets go of it.
+    """Hold a scan for this process; a process that dies lets go of it, and any thread may.
 
     Raises
     ------
     StorageError
         ``recovering``: another process has it.
     """
-    lock = FileLock(journal / LOCK_NAME)
+    lock = FileLock(journal / LOCK_NAME, thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise StorageError(
             f"{journal} is in use by another process",
             code="recovering",
-            hint="A daemon has the scan open, or it is being recovered already.",
+            hint=f"The daemon that serves {journal.parent} has the scan open, or another "
+            "'usidstreamd recover' is at it. Wait until it has ended ('usidstream status' lists "
+            "it), or stop that daemon first: its next start recovers the scan by itself.",
             details={"journal": str(journal)},
         ) from error
     except OSError as error:
@@ -155,8 +158,10 @@ def recover(
 ) -> RecoveryReport:
     """Do what `reconcile` does, and look through the rows that are journalled."""
     report = reconcile(journal, timeout_s=timeout_s, progress=progress)
-    first_segment = replay(journal / LEDGER_NAME).first_segment
-    report.count_rows(RowReplay(journal, first_segment))
+    state = replay(journal / LEDGER_NAME)
+    report.count_rows(RowReplay(journal, state.first_segment))
+    if state.decision is not None:
+        report.reason = "; ".join(filter(None, (report.reason, IS_DECIDED)))
     return report
 
 

@@ -19,9 +19,8 @@ import numpy.typing as npt
 from usidstream.checksum import crc32
 from usidstream.layout import ScanLayout
 
-from .chunkbytes import Progress, find_damaged, no_progress
+from .chunkbytes import Progress, no_progress
 from .chunktable import ChunkAddress
-from .comparison import compare
 from .coverage import Coverage, CoverageUpdate
 from .datasets import Payload
 from .errors import StorageError, SyncError, damaged_error, half_way_error, storage_error
@@ -31,20 +30,20 @@ from .held import held_coverage
 from .inspection import inspect_indexes
 from .ledger import LEDGER_NAME, replay
 from .ledger_records import STATUS_INTERRUPTED
-from .live import LiveFile, ended_result
+from .live import LiveFile
 from .record import (
     SCRATCH_NAME,
     MainPlan,
     OpenRecord,
+    empty_journal,
     mark_suspect,
+    remove_emptied,
     remove_journal,
-    suspicion,
 )
 from .recovery import NOTHING_TO_DO, RecoveryReport, journal_lock, reconcile
 from .scan_journal import ScanJournal
 from .segments import SEGMENT_TARGET_BYTES, RowReplay
 from .space import CHUNKS_KEEP_FREE_BYTES, prove_room
-from .superblock import consistency_flags
 
 log = logging.getLogger("usidstreamd")
 
@@ -198,8 +197,15 @@ class OpenScan:
         self._was_full = False
         return written
 
-    def commit(self, updates: Mapping[str, CoverageUpdate]) -> None:
+    def commit(self, updates: Mapping[str, CoverageUpdate], *, is_last: bool = False) -> None:
         """Show readers everything written before, and its coverage; both are durable then.
+
+        Parameters
+        ----------
+        updates
+            For mains whose coverage changed, by their names.
+        is_last
+            It is durable only once `finalise` has returned.
 
         Raises
         ------
@@ -209,7 +215,7 @@ class OpenScan:
             Nor can the file be relied on, which is recorded for the next daemon.
         """
         try:
-            self._live.commit(updates)
+            self._live.commit(updates, is_last=is_last)
         except SyncError as error:
             self._distrust_from_now(error)
             raise
@@ -217,7 +223,10 @@ class OpenScan:
     def finalise(
         self, status: str, attrs: Mapping[str, Any], ended: datetime, finished: FinishedScans
     ) -> FinishedResult:
-        """End the scan: file, result and the journal's absence are on the disk on return.
+        """End the scan: file and result are on the disk on return, and the journal may go.
+
+        Until it has gone, see `let_go`, no other process may work on the scan: it would take back
+        what is about to be remembered.
 
         The ledger says which chunks the file must have; it is closed by now, except where the scan
         is interrupted: that is not remembered as ended and keeps its journal (template, ledger, and
@@ -243,10 +252,15 @@ class OpenScan:
         """
         if self._result is None:
             self._result = self._end_file(status, attrs, ended)
-        self._lock.close()
-        if status != STATUS_INTERRUPTED:
-            conclude(self.record, self._result, finished)
+        if status == STATUS_INTERRUPTED:
+            self.journal.unlock_once_closed(self._lock)
+        else:
+            finished.remember(self.record.scan_id, self._result)
         return self._result
+
+    def let_go(self) -> None:
+        """Remove the journal of a scan whose result is remembered, as `let_journal_go` does."""
+        let_journal_go(self.record, self._lock)
 
     def _end_file(self, status: str, attrs: Mapping[str, Any], ended: datetime) -> FinishedResult:
         result, disagreement = self._finalise_file(status, attrs, ended)
@@ -302,7 +316,7 @@ class OpenScan:
                 self._live.close()
             except StorageError as error:
                 self._distrust_from_now(self._distrust or error)
-        self._lock.close()
+        self.journal.unlock_once_closed(self._lock)
         if self._distrust is not None:
             raise self._distrust
 
@@ -334,33 +348,24 @@ def _journal_of_new(record: OpenRecord, live: LiveFile, segment_bytes: int) -> S
         raise
 
 
-def ended_before(record: OpenRecord, finished: FinishedScans) -> FinishedResult | None:
-    """Return the result of a scan that has ended though its journal, or some of it, still stands.
+def let_journal_go(record: OpenRecord, lock: ExitStack | None = None) -> None:
+    """Remove the journal of a scan whose result is remembered.
 
-    ``None`` where it goes on, as an interrupted one may, or its file has to be recovered first, and
-    be ended again.
+    Nobody waits for it, and nothing depends on it: what cannot be removed is told in the log, and
+    is removed by the next daemon.
 
-    Raises
-    ------
-    StorageError
-        Ledger or file cannot be read, or are not whole.
+    Parameters
+    ----------
+    record
+        The scan.
+    lock
+        What holds its `journal_lock`: released when all but lock and record is gone, since not
+        every system removes a file that is held.
     """
-    remembered = finished.get(record.scan_id)
-    if remembered is not None:  # the journal was being removed, and may lack anything
-        return remembered
-    if not record.path.exists() or consistency_flags(record.path) != 0:
-        return None
-    state = replay(record.journal / LEDGER_NAME)
-    if suspicion(record.journal) or state.decision is None:
-        return None
-    # It looks final, but nobody has lived to compare it, or to see its last sync succeed.
-    found = compare(record.path, record.journal, record.journal / LEDGER_NAME, len(state.chunks))
-    if not found.agrees or len(find_damaged(record.path, state.chunks.entries)):
-        return None
-    return ended_result(record.path, record.layout, record.scan_id)
-
-
-def conclude(record: OpenRecord, result: FinishedResult, finished: FinishedScans) -> None:
-    """Remember a result, and only then let the journal go."""
-    finished.remember(record.scan_id, result)
-    remove_journal(record.journal)
+    try:
+        with lock or contextlib.nullcontext():
+            empty_journal(record.journal)
+        remove_emptied(record.journal)
+    except StorageError as error:
+        told = {"file": str(record.path), "problem": error.message}
+        log.warning("journal_left", extra=told)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,9 @@ class ScanJournal:
         self._keep_free_bytes = keep_free_bytes
         self._failure: StorageError | None = None
         self.activity = Activity()
+        self._lock = contextlib.ExitStack()
+        self._is_closed = False
+        self._closing = threading.Lock()
         with contextlib.ExitStack() as opened:
             self._ledger, self.state = Ledger.open(journal / LEDGER_NAME)
             opened.callback(self._ledger.close)
@@ -173,12 +177,28 @@ class ScanJournal:
         finally:
             self._close_files()
 
+    def unlock_once_closed(self, lock: contextlib.ExitStack) -> None:
+        """Release the scan's lock when this is closed, or now if it is; from any thread.
+
+        The journal is often closed after the file, and what another process did to both until then
+        would be written over.
+        """
+        with self._closing:
+            if not self._is_closed:
+                self._lock.push(lock)
+                return
+        lock.close()
+
     def _close_files(self) -> None:
         try:
             with self.activity.at("closing the journal"):
                 self._release()
         except OSError as error:
             raise storage_error("close", self._path, error) from error
+        finally:
+            with self._closing:
+                self._is_closed = True
+            self._lock.close()
 
     def _decide(self, records: Sequence[Record]) -> None:
         self._require(0, min(self._keep_free_bytes, RECORDS_KEEP_FREE_BYTES))

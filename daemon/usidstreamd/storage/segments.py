@@ -60,7 +60,8 @@ class JournalBlock:
     @property
     def nbytes(self) -> int:
         """The bytes it takes in the journal, nearly."""
-        return memoryview(self.data).nbytes + len(self._numbers()) + _BLOCK_HEAD.size
+        nbytes = memoryview(self.data).nbytes + _BLOCK_HEAD.size
+        return nbytes if self.numbers is None else nbytes + memoryview(self.numbers).nbytes
 
     def parts(self) -> Parts:
         """Return the record's payload; the data is not copied."""

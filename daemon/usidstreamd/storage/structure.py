@@ -161,7 +161,7 @@ def build(
         dataset = _create_main(group, layout, main, plans[main.name], shared | known)
         if not known:
             spectroscopic.append((main, _spectroscopic_of(h5_file, dataset)))
-        _create_coverage(group, main.dataset, layout.n_positions)
+        _create_coverage(group, main, layout.n_positions)
         _create_checksums(group, main.dataset, dataset)
 
 
@@ -247,14 +247,15 @@ def _spectroscopic_of(h5_file: Any, dataset: Any) -> dict[str, Any]:
     }
 
 
-def _create_coverage(group: Any, main: str, n_positions: int) -> None:
+def _create_coverage(group: Any, main: MainLayout, n_positions: int) -> None:
     completed = group.create_dataset(
         COMPLETED,
         shape=(n_positions,),
         dtype=np.uint8,
         chunks=(min(n_positions, COMPLETED_CHUNK_POSITIONS),),
     )
-    write_simple_attrs(completed, {"main": main, "states": ["missing", "complete", "partial"]})
+    states = ["missing", "complete", "partial"]
+    write_simple_attrs(completed, {"main": main.dataset, "states": states, "order": main.order})
     ranges = group.create_dataset(
         PARTIAL_RANGES,
         shape=(0, 4),
@@ -263,7 +264,7 @@ def _create_coverage(group: Any, main: str, n_positions: int) -> None:
         chunks=(PARTIAL_CHUNK_RANGES, 4),
     )
     write_simple_attrs(
-        ranges, {"main": main, "columns": ["row", "row_end", "column", "column_end"]}
+        ranges, {"main": main.dataset, "columns": ["row", "row_end", "column", "column_end"]}
     )
     for dataset in (completed, ranges):
         dataset.attrs.create(CONTENT_CRC, NOT_SEALED, dtype=np.int64)

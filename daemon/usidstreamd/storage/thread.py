@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -27,6 +28,7 @@ from .activity import Activity
 from .chunktable import ChunkAddress
 from .errors import StorageError
 from .finished import FinishedScans
+from .ledger_records import STATUS_INTERRUPTED
 from .messages import (
     Close,
     Closed,
@@ -43,7 +45,7 @@ from .messages import (
     TileWritten,
     WriteTile,
 )
-from .scan import OpenScan, conclude, ended_before
+from .scan import OpenScan, let_journal_go
 from .shortage import SPACE_RETRY_S, Shortage
 
 MAX_QUEUED_BYTES = 32 << 20
@@ -111,6 +113,7 @@ class StorageThread:
         self._scan: OpenScan | None = None
         self._failure: UsidstreamError | None = None
         self._ended = False
+        self._remove_journal: Callable[[], None] | None = None
         self.recovery = (0, 0)
         self.activity = Activity()
         self._thread = start_thread(self._run, name)
@@ -153,9 +156,18 @@ class StorageThread:
             reason = _as_error("run", error)
             raise
         finally:
-            self.activity.is_over = True
             for command in self._queue.close():
                 self._refuse(command, reason)
+            self._clean_up()
+
+    def _clean_up(self) -> None:
+        """Remove the journal of a scan that has ended: the result is out, and nobody waits."""
+        try:
+            if self._remove_journal is not None:
+                with self.activity.at("removing the journal"):
+                    self._remove_journal()
+        finally:
+            self.activity.is_over = True
 
     def _do(self, command: _Queued) -> None:
         if self._failure is not None and not isinstance(command, Close):
@@ -209,7 +221,7 @@ class StorageThread:
                 )
                 return TileWritten(chunks=chunks, token=token)
             case Commit():
-                self._open_scan.commit(command.updates)
+                self._open_scan.commit(command.updates, is_last=command.is_last)
                 return Committed(token=token)
             case Create():
                 return self._create(command)
@@ -218,6 +230,8 @@ class StorageThread:
                     command.status, command.attrs, command.ended, self._finished
                 )
                 self._ended = True
+                if result.status != STATUS_INTERRUPTED:
+                    self._remove_journal = self._open_scan.let_go
                 return Finalised(result=result, token=token)
             case Close():
                 self._ended = True
@@ -238,10 +252,11 @@ class StorageThread:
         return self._ready(command)
 
     def _resume(self, command: Resume) -> Event:
-        result = ended_before(command.record, self._finished)
+        # A file that looks final proves nothing: nobody has lived to see its last sync succeed.
+        result = self._finished.get(command.record.scan_id)
         if result is not None:
             self._ended = True
-            conclude(command.record, result, self._finished)
+            self._remove_journal = partial(let_journal_go, command.record)
             return Finalised(result=result, token=command.token)
         self._scan = OpenScan.resume(command.record, command.segment_bytes, self._note_recovery)
         return self._ready(command)

@@ -6,6 +6,7 @@ Concerns only files with ``completed_positions`` beside a main, which this proje
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from ..h5usid import get_attr
 from ..storage.coverage import COMPLETE, PARTIAL, used_ranges
 from ..storage.datasets import STATES_BLOCK_POSITIONS
+from ..storage.files import journal_dir
 from ..storage.seals import checksums_beside, sealed_crc
 from ..storage.structure import (
     COMPLETED,
@@ -125,9 +127,22 @@ def _check_status(measurement: Any, states_of_mains: list[Any], report: Report) 
         )
     if status == "incomplete" and whole == n_positions:
         report.fault(measurement.name, "is called incomplete, but every position is complete")
+    if status == STATUS_ACQUIRING:
+        _note_if_alone(measurement, report)
     counted = int(get_attr(measurement, "positions_complete"))
     if status != STATUS_ACQUIRING and counted != whole:
         report.fault(measurement.name, f"positions_complete is {counted}, but {whole} are")
+
+
+def _note_if_alone(measurement: Any, report: Report) -> None:
+    """Note that a scan cannot go on: no fault, for a copy of a file that waits is sound."""
+    journal = journal_dir(Path(report.file))
+    if not journal.exists():
+        report.note(
+            measurement.name,
+            f"the scan has not ended, and can go on only with {journal.name} beside the file: "
+            "put that back, if there is one; the rows that are complete are there in any case",
+        )
 
 
 def _count(states: Any, state: int) -> int:
