@@ -103,6 +103,32 @@ class Allowances:
             del self._debts[min(self._debts, key=lambda owner: self._debts[owner].taken_s)]
 
 
+class Restraint:
+    """When to receive nothing for a while: after much had to be refused.
+
+    Attributes
+    ----------
+    over_s
+        Until when, on the clock of ``now``.
+    """
+
+    def __init__(self) -> None:
+        self.over_s = 0.0
+        self._refused_bytes = 0
+
+    def note(self, nbytes: int) -> None:
+        """Count what was refused."""
+        self._refused_bytes += nbytes
+
+    def begins(self, now: float) -> bool:
+        """Begin if too much was refused since the last time; return whether it begins by that."""
+        if self._refused_bytes <= MAX_REFUSED_BYTES_PER_TURN:
+            return False
+        self._refused_bytes = 0
+        self.over_s = now + REFUSING_PAUSE_S
+        return True
+
+
 class Pace:
     """How quickly a client gets new credit: a bucket of bytes that fills with time.
 

@@ -18,6 +18,9 @@ log = get_logger()
 
 SPACE_POLL_INTERVAL_S = 0.02
 """Credit that is granted between two looks is not counted by the first: 20 MiB at 1 GiB/s."""
+LONGEST_POLL_INTERVAL_S = 0.1
+"""A disk is looked at less often while it has room for longer than that at `FILL_BYTES_PER_S`."""
+FILL_BYTES_PER_S = 1 << 30
 
 
 class Disk:
@@ -63,13 +66,14 @@ class Disk:
         promised_bytes
             What may still be written without asking.
         """
-        self._due_s = now + SPACE_POLL_INTERVAL_S
         unseen = ""
         try:
             free = storage.free_bytes(self._data_dir)
         except storage.StorageError as error:  # taken away, say: as good as full
             free, unseen = 0, error.message
-        if not self._watch.look(free, promised_bytes):
+        has_changed = self._watch.look(free, promised_bytes)
+        self._due_s = now + self._until_next_s()
+        if not has_changed:
             return False
         self.shortage = self._watch.error(unseen) if self._watch.is_short else None
         if self.shortage is not None:
@@ -77,6 +81,11 @@ class Disk:
         else:
             log.info("disk_has_room", free_bytes=free)
         return True
+
+    def _until_next_s(self) -> float:
+        spare_bytes = self._watch.free_bytes - self._watch.needed_bytes
+        filled_s = spare_bytes / FILL_BYTES_PER_S
+        return min(LONGEST_POLL_INTERVAL_S, max(SPACE_POLL_INTERVAL_S, filled_s))
 
     def left_s(self, bytes_per_s: float) -> float | None:
         """Return the seconds until it is short, at a rate; None while nothing is written."""

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from .conditions import Warnings
 from .logs import get_logger
 
 log = get_logger()
 
 MAX_PORT = 65535
+
+
+@dataclass(slots=True)
+class Ports:
+    """Where the services of a daemon listen, each under the name that clients are told.
+
+    Parameters
+    ----------
+    data
+        For instruments.
+    telemetry, metrics, dashboard
+        None while the service is off; the dashboard's is set by whoever runs it beside the daemon.
+    """
+
+    data: int
+    telemetry: int | None = None
+    metrics: int | None = None
+    dashboard: int | None = None
 
 
 def wanted_port(option: int | str, data_bind: str, offset: int) -> int | None:

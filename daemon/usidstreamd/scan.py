@@ -125,6 +125,7 @@ class Scan:
         shop.io_watch.add((scan_id, "file"), self._store.activity)
         self._journal: storage.JournalThread | None = None
         self._pipeline: ScanPipeline | None = None
+        self._scratch_shortage: UsidstreamError | None = None
         self._scratches: list[storage.FileScratch] = []
         self._ready: storage.Ready | None = None
         self.record: storage.OpenRecord | None = None
@@ -178,27 +179,28 @@ class Scan:
                 sends += self.receive(event, now)
         return sends
 
-    def advance(self, now: float) -> Sends:
-        """Place waiting blocks as far as there is memory."""
-        if self._pipeline is None:
-            return []
+    def turn(self, now: float) -> Sends:
+        """Place what waits, do what the clock asks for, and tell peers what they do not know."""
         sends: Sends = []
-        for event in self._pipeline.advance():
+        if self._pipeline is not None:
+            sends += self._advance(self._pipeline, now)
+            if self.session.state in _GROWING:
+                self._pipeline.tick(now)
+            if not self.session.is_stuck:
+                self._pipeline.hurry(now)
+        sends += self._carry_out(self.session.tick(now))
+        return sends + self._carry_out(self.session.take_acks(now))
+
+    def _advance(self, pipeline: ScanPipeline, now: float) -> Sends:
+        """Place waiting blocks as far as there is memory."""
+        sends: Sends = []
+        for event in pipeline.advance():
             if not self.session.is_over:
                 sends += self.receive(event, now)
-        return sends + self._note("scratch", self._pipeline.scratch_shortage)
-
-    def tick(self, now: float) -> Sends:
-        """Do what the clock asks for."""
-        if self._pipeline is not None and self.session.state in _GROWING:
-            self._pipeline.tick(now)
-        if self._pipeline is not None and not self.session.is_stuck:
-            self._pipeline.hurry(now)
-        return self._carry_out(self.session.tick(now))
-
-    def take_acks(self, now: float) -> Sends:
-        """Return the acks that peers have not been told."""
-        return self._carry_out(self.session.take_acks(now))
+        if pipeline.scratch_shortage is not self._scratch_shortage:
+            self._scratch_shortage = pipeline.scratch_shortage
+            sends += self._note("scratch", self._scratch_shortage)
+        return sends
 
     def _on_space(self, outcome: storage.SpaceShort | storage.SpaceBack) -> Sends:
         error = outcome.error if isinstance(outcome, storage.SpaceShort) else None

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from usidstream.errors import UsidstreamError
 from usidstreamd import allowance
-from usidstreamd.allowance import Allowances, Pace
+from usidstreamd.allowance import Allowances, Pace, Restraint
 from usidstreamd.holdings import Holdings
 
 N = 4
@@ -28,6 +28,17 @@ def test_who_takes_too_much_is_spent_alone_and_not_for_ever() -> None:
     assert not allowances.is_spent("other", 0.0, N)
     assert allowances.is_spent("hostile", 31.0, N)  # 1/16 s comes back each second
     assert not allowances.is_spent("hostile", 33.0, N)
+
+
+def test_much_that_is_refused_makes_all_wait_once() -> None:
+    restraint = Restraint()
+    restraint.note(allowance.MAX_REFUSED_BYTES_PER_TURN)
+    assert not restraint.begins(1.0)
+    assert restraint.over_s <= 1.0
+    restraint.note(1)
+    assert restraint.begins(1.0)
+    assert restraint.over_s == 1.0 + allowance.REFUSING_PAUSE_S
+    assert not restraint.begins(2.0)
 
 
 def test_a_client_is_told_of_its_debt_now_and_then() -> None:

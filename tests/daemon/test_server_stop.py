@@ -18,7 +18,7 @@ def make_server(data_dir: Path) -> Server:
 def test_stop_needs_no_lock_that_an_interrupted_loop_may_hold(tmp_path: Path) -> None:
     server = make_server(tmp_path / "data")
     caller = threading.Thread(target=server.stop, daemon=True)
-    with server._mailbox._lock:  # where a signal may find the loop
+    with server._parts.mailbox._lock:  # where a signal may find the loop
         caller.start()
         caller.join(ENOUGH_S)
         assert not caller.is_alive()

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from support.daemon import Daemon, command, wait_for
@@ -209,15 +210,13 @@ def test_it_is_told_beyond_loopback_only_to_those_with_the_token(tmp_path: Path)
         daemon.endpoint = "tcp://127.0.0.2:0"
         with daemon:
             port = metrics_port(daemon.endpoint)
-            assert [is_open(host, port) for host in hosts] == reachable
+            assert [is_listening(daemon.pid, host, port) for host in hosts] == reachable
 
 
-def is_open(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), 5.0).close()
-    except ConnectionRefusedError:
-        return False
-    return True
+def is_listening(pid: int, host: str, port: int) -> bool:
+    """Whether this process does; somebody else may, at the same port of another address."""
+    connections = psutil.Process(pid).net_connections("tcp")
+    return (host, port) in [c.laddr for c in connections if c.status == psutil.CONN_LISTEN]
 
 
 def test_a_bad_token_file_keeps_it_from_starting_and_check_config_says_so(tmp_path: Path) -> None:

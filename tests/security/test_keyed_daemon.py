@@ -27,6 +27,7 @@ from usidstream.layout import Dimension, MainLayout, ScanLayout
 
 ADDRESS = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # elsewhere it has to be set up
 N_ROWS, N_COLS = 12, 5
+ANSWER_TIMEOUT_S = 30.0
 DATA = np.arange(N_ROWS * N_COLS, dtype="f4").reshape(N_ROWS, N_COLS)
 LAYOUT = ScanLayout(
     positions=[Dimension("X", "um", N_ROWS)],
@@ -100,7 +101,7 @@ def test_an_unknown_client_gets_nothing(daemon: Daemon, keys: Keys, tmp_path: Pa
 def test_neither_does_one_without_keys_or_with_another_daemon_s(
     daemon: Daemon, keys: Keys, tmp_path: Path
 ) -> None:
-    with pytest.raises(DeliveryError, match=r"asks for keys|expects other keys"):
+    with pytest.raises(DeliveryError, match="asks for keys"):
         usidstream.connect(daemon.endpoint, timeout_s=1.0)
     other = Keys(tmp_path / "k", "afm")
     wrong = keys.of("afm") | {"server_key": other.of("afm")["server_key"]}
@@ -257,12 +258,12 @@ def test_nobody_takes_the_place_of_another_s_connection(daemon: Daemon, keys: Ke
         assert isinstance(one.receive(), wire.Pong)  # still there
         one.close()
         two.send(wire.Ping())  # over a connection that has the name of the one that is gone
-        answer = two.receive()
+        answer = two.receive(1.0)
         while answer is None:  # ZeroMQ gives the name away only when the first has gone
             two.close()
             two = Keyed(daemon.endpoint, keys, "raman", b"same")
             two.send(wire.Ping())
-            answer = two.receive()
+            answer = two.receive(1.0)
         assert isinstance(answer, wire.Error)
         assert answer.code == "no_session"
         two.close()
@@ -284,8 +285,8 @@ class Keyed:
     def send(self, message: wire.Message) -> None:
         self._socket.send_multipart(wire.encode(message))
 
-    def receive(self) -> wire.Message | None:
-        if not self._socket.poll(1000):
+    def receive(self, timeout_s: float = ANSWER_TIMEOUT_S) -> wire.Message | None:
+        if not self._socket.poll(int(timeout_s * 1000)):
             return None
         return wire.decode_daemon(self._socket.recv_multipart())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from usidstream.errors import UsidstreamError
 from usidstream.layout import Dimension, MainLayout, ScanLayout
 
 MIB = 1 << 20
+PAUSE_S = 0.3
+"""Longer than Linux waits before it asks whoever has no room; each word of theirs puts that off."""
 LAYOUT = ScanLayout(
     positions=[Dimension("x", "", 4)],
     mains=[MainLayout(name="Raw", quantity="q", units="", dtype="float32")],
@@ -185,6 +188,7 @@ def test_who_reads_nothing_is_cut_and_what_waits_for_it_is_let_go(tmp_path: Path
             for _ in range(2000):
                 with contextlib.suppress(zmq.Again):  # the daemon reads slower than we ask
                     socket.send_multipart(ask, zmq.DONTWAIT)
+            time.sleep(PAUSE_S)
             states = [connection.status for connection in process.net_connections("tcp")]
             return psutil.CONN_ESTABLISHED not in states
 

@@ -13,13 +13,14 @@ from support.autopsy import damage_index
 from support.daemon import Daemon, wait_for
 from support.failing_disk import FailingDisk
 from support.rawpeer import RawPeer
-from support.rowscan import N_ROWS, lost_rows, make_layout, require_only, values
+from support.rowscan import CHUNK_ROWS, N_ROWS, lost_rows, make_layout, require_only, values
 from support.service_manager import ServiceManager
 from usidstream import connect, wire
 from usidstreamd.service import MAX_STATUS_CHARS, STATUS_INTERVAL_S, Service
 
 WATCHDOG_S = 0.8
 HALF = np.arange(N_ROWS // 2)
+HALF_CHUNKS = len(HALF) // CHUNK_ROWS
 ALL = np.arange(N_ROWS)
 
 
@@ -120,7 +121,8 @@ def test_it_is_ready_while_it_recovers_and_stops_in_time(tmp_path: Path) -> None
         with disk.rule("sync", "hold", f"{path.name}.rebuilding"):
             daemon.start()
             manager.expect("READY", "1")
-            manager.expect("STATUS", "1 scans open (1 recovering); 2048 of 2048 chunks recovered")
+            told = f"1 scans open (1 recovering); {HALF_CHUNKS} of {HALF_CHUNKS} chunks recovered"
+            manager.expect("STATUS", told)
             with RawPeer(daemon.endpoint) as peer:
                 peer.send(wire.StatusRequest(scan=scan.scan_id, coverage=True))
                 assert peer.expect(wire.Error).code == "recovering"

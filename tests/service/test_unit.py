@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from usidstreamd.config import Config
-from usidstreamd.server import STOP_MARGIN_S
+from usidstreamd.server.stopping import STOP_MARGIN_S
 from usidstreamd.service import BEATS_PER_WATCHDOG_COUNT
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -45,7 +45,7 @@ class Daemon:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self.runs:
             self.stop()
 
     def start(self) -> None:
@@ -102,6 +102,10 @@ class Daemon:
     def restart(self, with_signal: int = signal.SIGTERM) -> None:
         self.stop(with_signal)
         self.start()
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:

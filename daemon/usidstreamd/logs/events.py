@@ -68,6 +68,9 @@ EVENTS: Mapping[str, EventSpec] = MappingProxyType(
         "rows_uncertain": EventSpec(
             "error", "A recovery cannot vouch for rows, or found them lost.", is_loss=True
         ),
+        "journal_left": EventSpec(
+            "warning", "An ended scan's journal could not be removed; the next start does it."
+        ),
         "journal_damaged": EventSpec("error", "A row journal has a damaged part.", is_loss=True),
         "journal_unreadable": EventSpec(
             "error", "A scan on the disk cannot be looked at; it stays as it is.", is_loss=True
@@ -105,7 +108,11 @@ EVENTS: Mapping[str, EventSpec] = MappingProxyType(
         "scrape_failed": EventSpec("error", "Metrics could not be told this once."),
         "dashboard_ready": EventSpec("info", "The dashboard is served: at which address."),
         "telemetry_unheard": EventSpec("warning", "The dashboard cannot listen, and tries again."),
+        "daemon_unreached": EventSpec("warning", "The dashboard finds no daemon that lets it in."),
         "page_failed": EventSpec("error", "A page of the dashboard could not be refreshed."),
+        "dashboard_lacks_key": EventSpec(
+            "info", "The daemon asks for keys, the dashboard has none: there is none beside it."
+        ),
         "dashboard_ended": EventSpec("warning", "The dashboard has ended, and is started again."),
         "service_manager_deaf": EventSpec("warning", "The service manager cannot be told."),
         "hook_failed": EventSpec("warning", "The command of `on_event` failed, or was ended."),
