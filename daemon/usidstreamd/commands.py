@@ -28,6 +28,7 @@ from usidstream.wire import DEFAULT_DATA_PORT
 from . import config as configuration
 from . import h5usid, logs
 from .companion import Dashboard
+from .logs import get_logger
 from .ports import wanted_port
 from .server import Server
 from .service import Service
@@ -35,6 +36,8 @@ from .storage import RecoveryReport, find_remainders, recover_path, remove_finis
 
 if TYPE_CHECKING:
     from usidstream.feeds import Feed
+
+log = get_logger()
 
 DEMO_MEMORY_BUDGET_MB = 64
 DEMO_FLUSH_INTERVAL_S = 1.0
@@ -105,7 +108,9 @@ def dashboard_beside(server: Server) -> Iterator[Dashboard | None]:
     config = server.config
     port = wanted_port(config.dashboard, config.bind, DASHBOARD_PORT_STEP)
     lacks_key = config.server_key_file is not None and config.dashboard_key_file is None
-    if port is None or server.telemetry_port is None or lacks_key:
+    if port is None or server.ports.telemetry is None or lacks_key:
+        if port is not None and lacks_key:
+            log.info("dashboard_lacks_key", option="dashboard_key_file")
         yield None
         return
     options = ["--to", _on_this_machine(server.endpoint), "--data-dir", str(config.data_dir)]
@@ -114,7 +119,7 @@ def dashboard_beside(server: Server) -> Iterator[Dashboard | None]:
         options += ["--key-file", str(config.dashboard_key_file)]
 
     def tell_port(found: int | None) -> None:
-        server.dashboard_port = found
+        server.ports.dashboard = found
 
     beside = Dashboard(options, port, server.warnings, tell_port)
     beside.start()

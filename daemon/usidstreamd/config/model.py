@@ -7,7 +7,6 @@ reads nothing and creates no file.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.config import JsonDict
 
 from usidstream import wire
+from usidstream.endpoints import host_of, is_loopback
 from usidstream.errors import UsidstreamError
 
 PORT_SCHEMA: JsonDict = {
@@ -382,7 +382,7 @@ class Config(BaseModel):
     @property
     def is_open_to_all(self) -> bool:
         """Whether whoever reaches the port from another machine may write."""
-        return self.server_key_file is None and not _is_loopback(self.bind.removeprefix("tcp://"))
+        return self.server_key_file is None and not is_loopback(host_of(self.bind))
 
     def require_safe_bind(self) -> None:
         """Refuse to listen beyond this machine without keys unless the operator insists.
@@ -476,13 +476,3 @@ _KINDS: Mapping[Any, str] = MappingProxyType(
         list[str]: 'a list of words, such as ["/usr/local/bin/tell-me", "--chat"]',
     }
 )
-
-
-def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name or "*": it may be reached from anywhere
-        return False
