@@ -249,3 +249,23 @@ def test_a_row_of_very_many_dimensions_is_told_as_one() -> None:
     audience.listen()
     assert audience.newest is not None
     np.testing.assert_array_equal(audience.newest.values, data[0])
+
+
+def test_the_latest_column_alone_is_followed() -> None:
+    """Of images that come piece by piece, in any order, viewers have the one that came last."""
+    data = RNG.normal(size=(N, M)).astype("<f4")
+    audience = Audience(main_of(), "latest", "mean")
+    halves = slice(0, N // 2), [*range(N // 2, N)]
+    for columns in (slice(3, 4), slice(0, 1), slice(4, 6)):
+        audience.see(block_of(data, halves[0], columns))
+        expected = np.where(np.arange(N) < N // 2, data[:, columns.stop - 1], np.nan)
+        np.testing.assert_array_equal(audience.value("latest"), expected)
+        audience.see(block_of(data, halves[1], columns))
+        np.testing.assert_array_equal(audience.value("latest"), data[:, columns.stop - 1])
+        assert audience.maps["latest"].column == columns.stop - 1
+    audience.see(  # all within one tick
+        block_of(data, slice(0, N), slice(1, 2)), block_of(data, slice(0, 3), slice(2, 3))
+    )
+    assert audience.maps["latest"].column == 2
+    assert np.flatnonzero(np.isfinite(audience.value("latest"))).tolist() == [0, 1, 2]
+    assert {event.column for event in audience.told if event.reduction == "mean"} == {None}

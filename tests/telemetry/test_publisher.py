@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Iterator
 
 import psutil
@@ -13,7 +15,7 @@ from support.wire_samples import SCAN
 from usidstream import wire
 from usidstreamd.conditions import Warnings
 from usidstreamd.telemetry import sockets
-from usidstreamd.telemetry.publisher import Publisher, Tell
+from usidstreamd.telemetry.publisher import Publisher, Renew, Tell
 
 MIB = 1 << 20
 FLOOD_MESSAGES = 1500
@@ -23,31 +25,30 @@ MESSAGE_BYTES = 256 << 10
 class Stand:
     """A publisher and where it listens."""
 
-    def __init__(self) -> None:
-        make = zmq.Context.instance().socket
-        socket = sockets.make_socket(make)
-        self.port = sockets.bind(socket, "tcp://127.0.0.1", 0, Warnings())
-        self.publisher = Publisher(socket, make)
+    def __init__(self, make: sockets.SocketMaker) -> None:
+        bound = sockets.make_socket(make)
+        self.port = sockets.bind(bound, "tcp://127.0.0.1", 0, Warnings())
+        self.publisher = Publisher(bound, make)
         self._viewers: list[zmq.Socket[bytes]] = []
 
     def viewer(self, topic: str, **options: int) -> zmq.Socket[bytes]:
-        socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
+        viewer: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
         for name, value in options.items():
-            socket.setsockopt(getattr(zmq, name), value)
-        socket.connect(f"tcp://127.0.0.1:{self.port}")
-        socket.subscribe(topic)
-        self._viewers.append(socket)
-        return socket
+            viewer.setsockopt(getattr(zmq, name), value)
+        viewer.connect(f"tcp://127.0.0.1:{self.port}")
+        viewer.subscribe(topic)
+        self._viewers.append(viewer)
+        return viewer
 
     def close(self) -> None:
-        for socket in self._viewers:
-            socket.close(linger=0)
+        for viewer in self._viewers:
+            viewer.close(linger=0)
         self.publisher.close(10.0)
 
 
 @pytest.fixture
 def stand() -> Iterator[Stand]:
-    made = Stand()
+    made = Stand(zmq.Context.instance().socket)
     yield made
     made.close()
 
@@ -111,3 +112,67 @@ def test_a_message_that_cannot_be_encoded_is_named_in_the_log(
     assert isinstance(message, wire.LayoutTold)
     assert message.file == "after it"
     assert "telemetry_untold" in caplog.text
+
+
+class Usurper:
+    """Makes sockets, and takes the port of the first before there is a second."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.held: socket.socket | None = None
+
+    def make(self, kind: int) -> zmq.Socket[bytes]:
+        if self.port and self.held is None:
+            wait_for(self._take, "the port to be free")
+        return zmq.Context.instance().socket(kind)
+
+    def _take(self) -> bool:
+        taker = socket.socket()
+        taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taker.bind(("127.0.0.1", self.port))
+            taker.listen()
+        except OSError:
+            taker.close()
+            return False
+        self.held = taker
+        return True
+
+
+def test_while_its_port_is_not_free_again_everything_else_goes_on(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "REBIND_TIMEOUT_S", 60.0)  # longer than a busy machine takes
+    usurper = Usurper()
+    stand = Stand(usurper.make)
+    usurper.port = stand.port
+    viewer = stand.viewer("layout/")
+    stand.publisher.asked.get(timeout=10.0)
+    stand.publisher.post(Renew())
+    stand.publisher.post(Renew())  # while the first is under way
+    stand.publisher.post(layout_of("x" * 2 * wire.MAX_HEADER_BYTES))
+    wait_for(lambda: "telemetry_untold" in caplog.text, "what was posted to be seen to")
+    assert usurper.held is not None
+    assert not stand.publisher.subscriptions.prefixes
+    usurper.held.close()
+    # It comes again by itself; a viewer says again what it wants once it looks for news.
+    wait_for(lambda: viewer.poll(10) or not stand.publisher.asked.empty(), "the viewer to be back")
+    stand.publisher.post(layout_of("back"))
+    _, message = wire.decode_telemetry(viewer.recv_multipart())
+    assert isinstance(message, wire.LayoutTold)
+    assert message.file == "back"
+    stand.close()
+
+
+def test_a_port_that_stays_taken_is_given_up() -> None:
+    usurper = Usurper()
+    bound = sockets.make_socket(usurper.make)
+    usurper.port = sockets.bind(bound, "tcp://127.0.0.1", 0, Warnings())
+    now = time.monotonic()
+    renewal = sockets.Renewal(bound, usurper.make, now)
+    assert not renewal.try_bind(now)
+    with pytest.raises(zmq.ZMQError, match="in use"):
+        renewal.try_bind(now + sockets.REBIND_TIMEOUT_S)
+    renewal.socket.close(linger=0)
+    assert usurper.held is not None
+    usurper.held.close()

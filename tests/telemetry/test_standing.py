@@ -18,8 +18,9 @@ from usidstreamd.telemetry.standing import Standing, closed
 
 def scan_of(*counts: int, **changed: Any) -> Any:
     """Return a scan that is looked at once for each count of its positions."""
-    looks = iter(Measures(count, {"Raw": 2}, 10 * count) for count in counts)
     session = Stage().session
+    row_nbytes = session.layout.mains[0].row_nbytes
+    looks = iter(Measures(count, {"Raw": 2}, row_nbytes * count) for count in counts)
     fields = {
         "scan_id": session.scan_id,
         "session": session,
@@ -37,8 +38,11 @@ def test_rates_are_since_the_opening_at_first() -> None:
     standing = Standing(scan)
     standing.see(2.0)
     numbers = standing.numbers(2.0)
-    assert (numbers["rate_per_s"], numbers["bytes_per_s"]) == (1.0, 10.0)
-    assert numbers["left_s"] == scan.session.layout.n_positions - 2
+    layout = scan.session.layout
+    assert (numbers["rate_per_s"], numbers["bytes_per_s"]) == (1.0, layout.mains[0].row_nbytes)
+    assert numbers["left_s"] == layout.n_positions - 2
+    assert numbers["received_bytes"] == 2 * layout.mains[0].row_nbytes
+    assert numbers["total_bytes"] == layout.nbytes
     assert numbers["missing"] == {"Raw": 2}
     assert numbers["recoveries"] == 1
 
@@ -52,6 +56,20 @@ def test_a_scan_that_stands_still_has_no_time_left_to_tell() -> None:
     standing = Standing(whole)
     standing.see(5.0)
     assert standing.numbers(5.0)["left_s"] == 0.0
+
+
+def test_the_time_left_goes_by_bytes_where_no_position_becomes_complete() -> None:
+    scan = scan_of()
+    total = scan.session.layout.nbytes
+    looks = iter([Measures(0, {}, total // 4), Measures(0, {}, total // 2), Measures(1, {}, total)])
+    scan.measure = lambda: next(looks)
+    standing = Standing(scan)
+    told = []
+    for now in (1.0, 2.0, 3.0):
+        standing.see(now)
+        told.append(standing.numbers(now))
+    assert [numbers["left_s"] for numbers in told] == [3.0, 2.0, 0.0]
+    assert [numbers["rate_per_s"] for numbers in told[:2]] == [0.0, 0.0]
 
 
 def test_a_scan_that_is_not_open_yet_has_no_numbers() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import psutil
 import pytest
 import zmq
 
-from support.daemon import Daemon, wait_for
+from support.daemon import Daemon, command, wait_for
 from support.keys import Keys
 from support.watching import Watcher
 from usidstream import Dimension, MainLayout, ScanLayout, UsidstreamError, connect, live, wire
@@ -76,6 +78,31 @@ def test_a_scan_is_seen_from_its_opening_to_its_end(daemon: Daemon) -> None:
     assert ranges == [(100, 200), (500, 600)]
 
 
+def test_a_scan_written_by_columns_comes_as_far_as_its_bytes(daemon: Daemon) -> None:
+    half = COLS // 2
+    with (
+        Watcher(daemon.endpoint) as watcher,
+        connect(daemon.endpoint) as client,
+        client.open_scan(layout(order="columns")) as scan,
+    ):
+        for col in range(half):
+            scan.write_block(0, DATA[:, col : col + 1], col=col)
+        scan.wait_durable()
+        told = watcher.until(live.Progress, lambda event: event.received_bytes == DATA.nbytes // 2)
+        assert (told.positions_received, told.total_bytes) == (0, DATA.nbytes)
+        assert told.left_s is not None
+        status = command("usidstream", "status", "--json", "--to", daemon.endpoint)
+        (entry,) = json.loads(status.stdout)["scans"]
+        assert (entry["received_bytes"], entry["total_bytes"]) == (DATA.nbytes // 2, DATA.nbytes)
+        assert (entry["positions_received"], entry["left_s"] is None) == (0, False)
+        shown = command("usidstream", "status", "--to", daemon.endpoint)
+        assert f"0 of {ROWS}  50.0 % received" in shown.stdout
+        scan.write_block(0, DATA[:, half:], col=half)
+        scan.wait_durable()
+        whole = watcher.until(live.Progress, lambda event: event.positions_durable == ROWS)
+        assert (whole.received_bytes, whole.left_s) == (DATA.nbytes, 0.0)
+
+
 def test_a_late_viewer_learns_all_that_it_needs(daemon: Daemon) -> None:
     topics = (live.SCAN_TOPICS, "layout/")
     with connect(daemon.endpoint) as client, client.open_scan(layout()) as scan:
@@ -94,6 +121,51 @@ def test_a_late_viewer_learns_all_that_it_needs(daemon: Daemon) -> None:
             another.until(live.ScanClosed)
         watcher.until(live.Heartbeat)
         assert len(watcher.of(live.ScanClosed)) == 1
+
+
+def test_a_scan_at_rest_is_told_to_whoever_comes_after_the_heartbeat(daemon: Daemon) -> None:
+    """Nothing of it changes any more; a plain SUB socket learns how it stands all the same."""
+    with connect(daemon.endpoint) as client, client.open_scan(layout()) as scan:
+        scan.write_block(0, DATA)
+        scan.wait_durable()
+        with _listening(daemon, "daemon", "scan/") as first:
+            _await_rest(first)
+            for topics in (["scan/", "daemon"], ["daemon", wire.scan_topic(scan.scan_id)], [""]):
+                with _listening(daemon, *topics) as late:
+                    told = _until_progress(late)
+                assert (told[-1].scan, told[-1].positions_durable) == (scan.scan_id, ROWS)
+                assert any(isinstance(message, wire.Heartbeat) for message in told), topics
+
+
+@contextmanager
+def _listening(daemon: Daemon, *topics: str) -> Iterator[zmq.Socket[bytes]]:
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
+    for topic in topics:
+        socket.subscribe(topic)
+    socket.connect(telemetry_of(daemon))
+    try:
+        yield socket
+    finally:
+        socket.close(linger=0)
+
+
+def _heard(socket: zmq.Socket[bytes]) -> wire.Message:
+    assert socket.poll(30_000), "nothing is told"
+    return wire.decode_telemetry(socket.recv_multipart())[1]
+
+
+def _await_rest(socket: zmq.Socket[bytes]) -> None:
+    """Listen until nothing but three heartbeats has come."""
+    kinds: list[type] = []
+    while kinds[-3:] != [wire.Heartbeat] * 3:
+        kinds.append(type(_heard(socket)))
+
+
+def _until_progress(socket: zmq.Socket[bytes]) -> list[Any]:
+    told = [_heard(socket)]
+    while not isinstance(told[-1], wire.Progress):
+        told.append(_heard(socket))
+    return told
 
 
 def test_previews_are_the_data_long_before_any_chunk_is_complete(daemon: Daemon) -> None:
@@ -322,11 +394,9 @@ def test_a_restart_is_seen_and_the_watch_goes_on(daemon: Daemon, found: dict[str
             daemon.start()
             second = watcher.until(live.Connected)
             assert second.instance != first.instance
-            opened = watcher.until(live.ScanOpened, fresh=False)
-            assert opened.scan == scan.scan_id
-            scan.write_block(10, DATA[10:20])  # what was told before the viewer was back is gone
-            scan.wait_durable()
-            watcher.until(live.Progress, lambda event: event.state == "acquiring")
+            # a viewer forgot what it knew when it met another instance; the scan is at rest
+            progress = watcher.until(live.Progress, lambda event: event.state == "acquiring")
+            assert (progress.scan, progress.positions_durable) == (scan.scan_id, 10)
             scan.abort("done")
             watcher.until(live.ScanClosed, lambda event: event.state == "ended")
 

@@ -15,7 +15,7 @@ from support.wire_samples import SCAN
 from usidstream import live
 from usidstream.terminal.lines import PROGRESS_INTERVAL_S, PlainLines, json_line
 from usidstream.terminal.model import Model
-from usidstream.terminal.report import report_lines
+from usidstream.terminal.report import report_lines, share
 from usidstream.terminal.screen import MAX_SCANS_SHOWN_COUNT, draw
 
 WARNING = {"code": "disk_short", "text": "20 MiB are free", "scan": "", "since_s": 5.0}
@@ -86,6 +86,46 @@ def test_names_cannot_write_to_the_terminal() -> None:
     assert "\x1b" not in page
     assert "\x07" not in page
     assert "[red]" in page  # no markup either
+
+
+STACK = replace(
+    PROGRESS,
+    positions_received=0,
+    positions_durable=0,
+    missing={},
+    rate_per_s=0.0,
+    received_bytes=520,
+    total_bytes=1000,
+)
+
+
+def test_of_a_stack_is_told_what_has_come() -> None:
+    page = screen_of(CONNECTED, BEAT, STACK)
+    assert "52.0 % received  0 of 4096" in page
+    assert page.count("━") > screen_of(CONNECTED, BEAT, replace(STACK, total_bytes=0)).count("━")
+    assert "0/s, 976.6 KiB/s, 5 s left" in page
+    (line,) = lines_of((STACK, 0.0))
+    assert "0 of 4096 durable (52.0 % received), 0/s" in line
+    row = report(entry(positions=0, received_bytes=520, total_bytes=1000))[-1]
+    assert "0 of 4096  52.0 % received" in row
+
+
+@pytest.mark.parametrize(
+    ("received_bytes", "total_bytes", "words"),
+    [
+        (0, 0, "25.0 %"),  # of an older daemon
+        (0, 1000, "25.0 %"),  # not open yet
+        (255, 1000, "25.0 %"),  # on its way to the disk
+        (300, 1000, "30.0 % received"),
+        (1000, 1000, "100 % received"),
+    ],
+)
+def test_the_share_is_of_what_is_durable_unless_far_more_has_come(
+    received_bytes: int, total_bytes: int, words: str
+) -> None:
+    told = {"received_bytes": received_bytes, "total_bytes": total_bytes}
+    assert share({"n_positions": 4096} | told, 1024) == words
+    assert share({"n_positions": 4096}, 1024) == "25.0 %"
 
 
 # ---------------------------------------------------------------- lines and JSON

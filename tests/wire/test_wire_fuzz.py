@@ -9,7 +9,7 @@ from typing import Any
 import hypothesis.strategies as st
 import msgpack
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from support.wire_samples import ALL, messages_of
 from usidstream import wire
@@ -69,25 +69,21 @@ def follow(message: wire.Message) -> None:
             assert isinstance(ranges, list) or ranges == "bad_message"
 
 
-@settings(max_examples=300)
 @given(st.lists(st.binary(max_size=60), max_size=3))
 def test_any_bytes(frames: list[bytes]) -> None:
     decode(frames)
 
 
-@settings(max_examples=300)
 @given(anything, st.lists(st.binary(max_size=20), max_size=2))
 def test_any_msgpack(value: Any, frames: list[bytes]) -> None:
     decode([msgpack.packb(value), *frames])
 
 
-@settings(max_examples=300)
 @given(headers, st.lists(st.binary(max_size=20), max_size=2))
 def test_any_values_in_the_known_fields(header: dict[str, Any], frames: list[bytes]) -> None:
     decode([msgpack.packb(header), *frames])
 
 
-@settings(max_examples=300)
 @given(st.one_of([messages_of(kind) for kind in ALL]), st.data())
 def test_a_damaged_message(message: wire.Message, data: st.DataObject) -> None:
     frames = [bytearray(frame) for frame in wire.encode(message)]
@@ -98,7 +94,6 @@ def test_a_damaged_message(message: wire.Message, data: st.DataObject) -> None:
     decode([bytes(frame) for frame in frames])
 
 
-@settings(max_examples=300)
 @given(
     st.recursive(
         anything

@@ -8,7 +8,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from support.wire_samples import SCAN, messages_of
 from usidstream import wire
@@ -49,7 +49,6 @@ def test_each_message_is_read_as_it_was_written(kind: type[wire.Message], data: 
     assert wire.decode_telemetry(frames) == (topic, message)
 
 
-@settings(max_examples=300)
 @given(st.lists(st.binary(max_size=80), max_size=4))
 def test_any_bytes_are_a_message_or_an_error(frames: list[bytes]) -> None:
     with pytest.raises(wire.WireError) as caught:
@@ -57,7 +56,6 @@ def test_any_bytes_are_a_message_or_an_error(frames: list[bytes]) -> None:
     assert caught.value.code in ("bad_message", "unknown_type", "message_too_large")
 
 
-@settings(max_examples=300)
 @given(st.data())
 def test_a_message_with_bytes_changed_is_a_message_or_an_error(data: Any) -> None:
     message = data.draw(st.sampled_from(TELEMETRY).flatmap(messages_of))

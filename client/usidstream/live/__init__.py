@@ -16,6 +16,7 @@ from ..wire import (
     WarningTold,
     layout_topic,
     preview_topic,
+    received_part,
     scan_topic,
 )
 from .events import (
@@ -52,6 +53,7 @@ __all__ = [
     "layout_topic",
     "preview_topic",
     "read_event",
+    "received_part",
     "scan_topic",
     "watch",
     "watch_async",

@@ -64,7 +64,7 @@ class PreviewRows:
     scan, main, name
         The scan's id, the main's number in its layout, and its name.
     reduction
-        ``mean``, ``max`` or ``at:<column>``.
+        ``mean``, ``max``, ``at:<column>`` or ``latest``.
     seq
         Counts the messages of this preview: a gap is a loss.
     rows, values
@@ -73,6 +73,8 @@ class PreviewRows:
         Of how many of the main's columns each value was made.
     skipped
         Rows that the daemon left out since the last message, for lack of time.
+    column
+        The one that values of ``latest`` are of; None for other reductions.
     """
 
     scan: str
@@ -85,6 +87,7 @@ class PreviewRows:
     cols: int
     n_cols: int
     skipped: int
+    column: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,4 +169,5 @@ def _read_increment(message: wire.Increment) -> PreviewRows:
         cols=message.cols,
         n_cols=message.n_cols,
         skipped=message.skipped,
+        column=message.column,
     )

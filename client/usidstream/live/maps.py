@@ -22,6 +22,8 @@ class LiveMap:
         Shape (N,), float32; NaN where nothing is known.
     cols
         Shape (N,), uint32: of how many columns each value was made.
+    column
+        The column that values of ``latest`` are of: the others are forgotten as soon as it changes.
     is_exact
         Whether nothing was left out or lost on the way since the first increment. Where it was, the
         file has the rest.
@@ -30,6 +32,7 @@ class LiveMap:
     def __init__(self, n_positions: int) -> None:
         self.values: npt.NDArray[np.float32] = np.full(n_positions, np.nan, np.float32)
         self.cols: npt.NDArray[np.uint32] = np.zeros(n_positions, np.uint32)
+        self.column: int | None = None
         self.is_exact = True
         self._seq: int | None = None
 
@@ -44,8 +47,12 @@ class LiveMap:
         is_next = self._seq is None or event.seq == self._seq + 1
         self._seq = event.seq
         self.is_exact = self.is_exact and is_next and not event.skipped
+        if event.column is not None and event.column != self.column:
+            self.column = event.column
+            self.values[:], self.cols[:] = np.nan, 0
         rows = event.rows
-        if event.cols == event.n_cols or event.reduction.startswith("at:"):
+        is_single = event.column is not None or event.reduction.startswith("at:")
+        if is_single or event.cols == event.n_cols:
             self.values[rows], self.cols[rows] = event.values, event.cols
             return
         held = self.cols[rows]

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from .. import live
 from .model import plain
-from .report import SHORT_ID_CHARS, gaps, lag, pace, warning_lines
-from .words import in_line, in_percent
+from .report import SHORT_ID_CHARS, gaps, lag, pace, share, warning_lines
+from .words import in_line
 
 PROGRESS_INTERVAL_S = 5.0
 
@@ -80,10 +80,9 @@ def closing(event: live.ScanClosed) -> str:
 
 def _progress(event: live.Progress) -> str:
     scan = plain(event)
-    share = in_percent(event.positions_durable, event.n_positions)
     words = (
         f"scan {_short(event)} {event.state}: {event.positions_durable} of {event.n_positions} "
-        f"durable ({share}), {pace(scan)}, {lag(scan)}"
+        f"durable ({share(scan, event.positions_durable)}), {pace(scan)}, {lag(scan)}"
     )
     missing = gaps(scan)
     return words + (f", missing {missing}" if missing else "")

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .. import wire
 from ..ranges import ranges_in_words
 from .words import at_clock, in_bytes, in_line, in_percent, in_rate, in_time
 
 SHORT_ID_CHARS = 8
 MAX_RANGES_COUNT = 20
+MIN_AHEAD_PART = 0.01
+"""What has come is told instead of what is durable where it is so much more of the scan."""
 Facts = Mapping[str, Any]
 
 
@@ -48,6 +51,20 @@ def warning_lines(warnings: Sequence[Facts]) -> Iterator[str]:
         scan = f" of scan {warning['scan'][:SHORT_ID_CHARS]}" if warning["scan"] else ""
         since = at_clock(warning["since_s"])
         yield f"! {warning['code']}{scan} since {since}: {in_line(warning['text'])}"
+
+
+def part_told(scan: Facts, durable: int) -> float:
+    """Return the part of a scan that is durable or, of incomplete positions, has come."""
+    told = scan.get("received_bytes", 0), scan.get("total_bytes", 0)
+    return wire.received_part(durable, scan["n_positions"], *told)
+
+
+def share(scan: Facts, durable: int) -> str:
+    """Say how much of a scan is durable; where far more has come, how much that is."""
+    part = part_told(scan, durable)
+    if part > durable / scan["n_positions"] + MIN_AHEAD_PART:
+        return f"{in_percent(part, 1.0)} received"
+    return in_percent(durable, scan["n_positions"])
 
 
 def pace(scan: Facts) -> str:
@@ -106,12 +123,12 @@ def _row(scan: Facts) -> tuple[str, ...]:
     if "positions" not in scan:  # it waits on the disk, so nobody knows yet what it holds
         return (scan["scan"], scan["state"], f"? of {total}", "", "", "", "", "", _file(scan))
     durable = scan["positions"]
-    share = in_percent(durable, total)
     known = ("", "", "", "")
     if "rate_per_s" in scan:
         late = "" if not scan["lag_s"] else f"{scan['lag_rows']}, {in_time(scan['lag_s'])}"
         known = (in_rate(scan["rate_per_s"]), in_time(scan["left_s"]), late, gaps(scan))
-    return (scan["scan"], scan["state"], f"{durable} of {total}", share, *known, _file(scan))
+    told = (f"{durable} of {total}", share(scan, durable))
+    return (scan["scan"], scan["state"], *told, *known, _file(scan))
 
 
 def _file(scan: Facts) -> str:

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from .lines import closing
 from .model import Model
-from .report import SHORT_ID_CHARS, daemon_lines, gaps, lag, pace, warning_lines
-from .words import in_line, in_percent
+from .report import SHORT_ID_CHARS, daemon_lines, gaps, lag, pace, part_told, share, warning_lines
+from .words import in_line
 
 MAX_SCANS_SHOWN_COUNT = 8
 MAX_WARNINGS_SHOWN_COUNT = 8
@@ -73,8 +73,8 @@ def _bar(scan: Mapping[str, Any]) -> RenderableType:
     row.add_column(ratio=1)
     row.add_column(no_wrap=True, justify="right")
     row.add_row(
-        ProgressBar(total=total, completed=done),
-        Text(f"{in_percent(done, total)}  {done} of {total}"),
+        ProgressBar(total=1.0, completed=part_told(scan, done)),
+        Text(f"{share(scan, done)}  {done} of {total}"),
     )
     return row
 

@@ -90,6 +90,7 @@ from .telemetry import (
     WarningTold,
     layout_topic,
     preview_topic,
+    received_part,
     scan_topic,
 )
 
@@ -168,6 +169,7 @@ __all__ = [
     "pack_rows",
     "preview_topic",
     "read_kind",
+    "received_part",
     "scan_topic",
     "unpack_increment",
     "unpack_layout",

@@ -51,7 +51,7 @@ def preview_topic(scan: str, main: int, reduction: str) -> str:
     main
         The main's number in the layout, from 0.
     reduction
-        ``mean``, ``max``, ``at:<column>`` or ``newest``.
+        ``mean``, ``max``, ``at:<column>``, ``latest`` or ``newest``.
     """
     return f"preview/{scan}/{main}/{reduction}"
 
@@ -121,6 +121,21 @@ class Progress(Message):
     blocks_refused: int
     failure: str
     shortage: str
+    received_bytes: int = 0
+    total_bytes: int = 0
+
+
+def received_part(
+    positions: int, n_positions: int, received_bytes: int = 0, total_bytes: int = 0
+) -> float:
+    """Return the part of a scan that has come, from 0 to 1.
+
+    It is that of its bytes, which tell of incomplete positions too, as of the images of a stack;
+    that of its positions where no bytes are told (a ``total_bytes`` of 0), or more positions.
+    """
+    of_positions = positions / n_positions if n_positions else 0.0
+    of_bytes = received_bytes / total_bytes if total_bytes else 0.0
+    return min(max(of_positions, of_bytes), 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +185,10 @@ class LayoutTold(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Increment(Message):
-    """One value for each of some rows. Frames: the rows, and float32 values; see `previews`."""
+    """One value for each of some rows. Frames: the rows, and float32 values; see `previews`.
+
+    ``column`` is the one that values of ``latest`` are of, None for other reductions.
+    """
 
     type = "increment"
     scan: str
@@ -182,6 +200,7 @@ class Increment(Message):
     cols: int
     n_cols: int
     skipped: int
+    column: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

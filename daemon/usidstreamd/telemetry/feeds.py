@@ -18,7 +18,7 @@ from usidstream import wire
 from usidstream.layout import MainLayout
 
 from ..storage import JournalBlock
-from .reductions import Elements, Piece, Rows, column_of, combine, plain, reduce_block
+from .reductions import LATEST, Elements, Piece, Rows, column_of, combine, plain, reduce_block
 from .subscriptions import NEWEST
 
 Published = tuple[str, wire.Message]
@@ -70,8 +70,10 @@ class MainFeed:
         for name in self._reductions:
             values = reduce_block(elements, block.col, name)
             if values is not None:
-                cols = 1 if column_of(name) is not None else block.cols
-                self._pieces[name].append(Piece(rows, cols, values))
+                is_single = column_of(name) is not None or name == LATEST
+                cols = 1 if is_single else block.cols
+                column = block.col + block.cols - 1 if name == LATEST else None
+                self._pieces[name].append(Piece(rows, cols, values, column))
 
     def show(self, blocks: Sequence[JournalBlock]) -> None:
         """Take the blocks of this main, in order, for the newest row."""
@@ -109,15 +111,14 @@ class MainFeed:
         for piece in combine(pieces, self._main.n_spectroscopic, name):
             for start in range(0, len(piece.rows), most):
                 part = slice(start, start + most)
-                yield self._increment(name, piece.rows[part], piece.cols, piece.values[part])
+                taken = Piece(piece.rows[part], piece.cols, piece.values[part], piece.column)
+                yield self._increment(name, taken)
         if self._skipped[name]:
-            yield self._increment(name, np.empty(0, np.int64), 0, np.empty(0, np.float32))
+            yield self._increment(name, Piece(np.empty(0, np.int64), 0, np.empty(0, np.float32)))
 
-    def _increment(
-        self, name: str, rows: Rows, cols: int, values: npt.NDArray[np.float32]
-    ) -> Published:
+    def _increment(self, name: str, piece: Piece) -> Published:
         self._seq[name] += 1
-        form, packed = wire.pack_rows(rows)
+        form, packed = wire.pack_rows(piece.rows)
         return self._topic(name), wire.Increment(
             scan=self._scan,
             main=self._number,
@@ -125,10 +126,11 @@ class MainFeed:
             reduction=name,
             seq=self._seq[name],
             rows=form,
-            cols=cols,
+            cols=piece.cols,
+            column=piece.column,
             n_cols=self._main.n_spectroscopic,
             skipped=self._skipped.pop(name, 0),
-            frames=(packed, values.astype("<f4").tobytes()),
+            frames=(packed, piece.values.astype("<f4").tobytes()),
         )
 
     def _topic(self, reduction: str) -> str:

@@ -100,6 +100,7 @@ class Publisher:
         self.is_heard = False
         self._socket = socket
         self._make = make
+        self._renewal: sockets.Renewal | None = None
         self._orders = Mailbox()
         self._previews = Previews(self.subscriptions)
         self._due_s = 0.0
@@ -147,6 +148,8 @@ class Publisher:
         poller.poll(self._sleep_ms())
 
     def _sleep_ms(self) -> int | None:
+        if self._renewal is not None:
+            return sockets.REBIND_INTERVAL_MS
         if not self._previews:
             return None
         return max(0, math.ceil((self._due_s - time.monotonic()) * 1000.0))
@@ -157,6 +160,8 @@ class Publisher:
             if order is not None:
                 self._execute(order)
         now = time.monotonic()
+        if self._renewal is not None and self._renewal.try_bind(now):
+            self._renewal = None
         if self._previews and now >= self._due_s:
             self._due_s = now + wire.PREVIEW_INTERVAL_S
             self._tell_previews()
@@ -183,8 +188,9 @@ class Publisher:
             case Unwatch(scan=scan):
                 self._tell_previews()
                 self._previews.remove(scan)
-            case Renew():
-                self._socket = sockets.renew(self._socket, self._make)
+            case Renew() if self._renewal is None:  # else nobody is connected
+                self._renewal = sockets.Renewal(self._socket, self._make, time.monotonic())
+                self._socket = self._renewal.socket
                 self.subscriptions.clear()
 
     def _tell_previews(self) -> None:

@@ -22,6 +22,7 @@ Values = npt.NDArray[np.float32]
 MEAN = "mean"
 MAX = "max"
 AT = "at:"
+LATEST = "latest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,14 @@ class Piece:
         Columns that each value is taken over.
     values
         One for each row.
+    column
+        The one that the values are of, where that is not known beforehand.
     """
 
     rows: Rows
     cols: int
     values: Values
+    column: int | None = None
 
 
 def plain(elements: Elements) -> Elements:
@@ -66,7 +70,7 @@ def reduce_block(elements: Elements, col: int, reduction: str) -> Values | None:
     col
         The main's column that the first one is.
     reduction
-        ``mean``, ``max`` or ``at:<column>``.
+        ``mean``, ``max``, ``at:<column>``, or ``latest`` for the block's last column.
 
     Returns
     -------
@@ -78,6 +82,8 @@ def reduce_block(elements: Elements, col: int, reduction: str) -> Values | None:
             if not col <= column < col + elements.shape[1]:
                 return None
             values = plain(elements[:, column - col])
+        elif reduction == LATEST:
+            values = plain(elements[:, -1])
         elif reduction == MAX:
             values = plain(elements).max(axis=1)
         else:
@@ -94,6 +100,8 @@ def _summed_as(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
 def combine(pieces: list[Piece], n_cols: int, reduction: str) -> Iterator[Piece]:
     """Put pieces together: each row once at most, and one piece for each number of columns.
 
+    Of ``latest`` only the column that came last counts.
+
     Parameters
     ----------
     pieces
@@ -101,14 +109,17 @@ def combine(pieces: list[Piece], n_cols: int, reduction: str) -> Iterator[Piece]
     n_cols
         The main's columns.
     """
-    if column_of(reduction) is None:
+    if reduction == LATEST:
+        pieces = [piece for piece in pieces if piece.column == pieces[-1].column]
+    elif column_of(reduction) is None:
         whole = [piece for piece in pieces if piece.cols == n_cols]
         parts = _merge_equal_rows([p for p in pieces if p.cols != n_cols], reduction)
         pieces = whole + (parts if _are_apart(parts) else list(_merge_rows(parts, reduction)))
     for cols in sorted({piece.cols for piece in pieces}):
         alike = [piece for piece in pieces if piece.cols == cols]
         rows = np.concatenate([piece.rows for piece in alike])
-        yield Piece(rows, cols, np.concatenate([piece.values for piece in alike]))
+        values = np.concatenate([piece.values for piece in alike])
+        yield Piece(rows, cols, values, alike[0].column)
 
 
 def _merge_equal_rows(pieces: list[Piece], reduction: str) -> list[Piece]:

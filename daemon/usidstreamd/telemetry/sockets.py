@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -22,7 +21,7 @@ PROBE_INTERVAL_MS = 5_000
 PROBE_TIMEOUT_MS = 15_000
 """A viewer whose machine is gone is noticed after this, so that nothing is computed for it."""
 REBIND_TIMEOUT_S = 5.0
-REBIND_INTERVAL_S = 0.02
+REBIND_INTERVAL_MS = 20
 
 SocketMaker: TypeAlias = Callable[[int], "zmq.Socket[bytes]"]
 """Makes a socket of a kind that listens: behind the daemon's gate, if it has one."""
@@ -71,25 +70,49 @@ def bind(socket: zmq.Socket[bytes], host: str, port: int, warnings: Warnings) ->
     return _port_of(socket)
 
 
-def renew(socket: zmq.Socket[bytes], make: SocketMaker) -> zmq.Socket[bytes]:
-    """Close a bound socket and return one like it at the same address.
+class Renewal:
+    """Closes a bound socket, and binds one like it to the same address once that is free.
 
     ZeroMQ cannot cut one connection: so all are, and all who are let in come again by themselves.
+    It closes the old socket in a thread of its own, so the address is free only after a while, for
+    which nobody must sleep: `try_bind` is to be called again and again.
+
+    Parameters
+    ----------
+    socket
+        The old one.
+    make
+        Makes the new one.
+    now
+        On the monotonic clock.
+
+    Attributes
+    ----------
+    socket
+        The new one; what is sent before it is bound is dropped, for nobody is there.
     """
-    endpoint: str = socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
-    socket.close(linger=0)
-    fresh = make_socket(make)
-    deadline_s = time.monotonic() + REBIND_TIMEOUT_S
-    while True:
+
+    def __init__(self, socket: zmq.Socket[bytes], make: SocketMaker, now: float) -> None:
+        self._endpoint: str = socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        self._late_s = now + REBIND_TIMEOUT_S
+        socket.close(linger=0)
+        self.socket = make_socket(make)
+
+    def try_bind(self, now: float) -> bool:
+        """Bind the new socket if its address is free; return whether it is bound.
+
+        Raises
+        ------
+        zmq.ZMQError
+            It cannot be bound, or the address has not been free for too long.
+        """
         try:
-            fresh.bind(endpoint)
-        except zmq.ZMQError as error:  # ZeroMQ closes the old one in a thread of its own
-            if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline_s:
-                fresh.close(linger=0)
+            self.socket.bind(self._endpoint)
+        except zmq.ZMQError as error:
+            if error.errno != errno.EADDRINUSE or now >= self._late_s:
                 raise
-            time.sleep(REBIND_INTERVAL_S)
-        else:
-            return fresh
+            return False
+        return True
 
 
 def _port_of(socket: zmq.Socket[bytes]) -> int:

@@ -63,27 +63,30 @@ class Standing:
             self._rates = (
                 Rate(RATE_WINDOW_S, began, opening.positions),
                 Rate(RATE_WINDOW_S, began, opening.received_bytes),
-                Rate(LEFT_WINDOW_S, began, opening.positions),
+                Rate(LEFT_WINDOW_S, began, opening.received_bytes),
             )
         positions, received, lately = self._rates
         positions.see(now, measures.positions)
         received.see(now, measures.received_bytes)
-        lately.see(now, measures.positions)
+        lately.see(now, measures.received_bytes)
 
     def numbers(self, now: float) -> dict[str, Any]:
         """Return what was seen last as plain values, the keys being those of `wire.Progress`."""
         session, measures = self._scan.session, self._measures
         received = session.positions if measures is None else measures.positions
+        nbytes = 0 if measures is None else measures.received_bytes
         rates = self._rates
         return {
             "positions_received": received,
             "missing": {} if measures is None else dict(measures.gaps),
             "rate_per_s": 0.0 if rates is None else rates[0].per_s,
             "bytes_per_s": 0.0 if rates is None else rates[1].per_s,
-            "left_s": self._left_s(received),
+            "left_s": self._left_s(received, nbytes),
             "lag_s": session.lag_s(now),
             "lag_rows": max(0, received - session.positions),
             "recoveries": self._scan.recoveries,
+            "received_bytes": nbytes,
+            "total_bytes": session.layout.nbytes,
         }
 
     def progress(self, now: float) -> wire.Progress:
@@ -98,12 +101,13 @@ class Standing:
             **self.numbers(now),
         )
 
-    def _left_s(self, received: int) -> float | None:
-        left = self._scan.session.layout.n_positions - received
+    def _left_s(self, received: int, nbytes: int) -> float | None:
+        """Go by bytes: those of a stack come steadily, its positions all with the last image."""
+        layout = self._scan.session.layout
         per_s = 0.0 if self._rates is None else self._rates[2].per_s
-        if not left:
+        if received == layout.n_positions:
             return 0.0
-        return left / per_s if per_s > 0.0 else None
+        return (layout.nbytes - nbytes) / per_s if per_s > 0.0 else None
 
 
 _TOLD_ALIKE = (

@@ -21,7 +21,8 @@ NEWEST = "newest"
 
 _SUBSCRIBE, _UNSUBSCRIBE = 1, 0
 _PREVIEW = re.compile(
-    r"preview/([0-9a-f]{32})/(0|[1-9]\d{0,3})/(mean|max|at:(?:0|[1-9]\d{0,17})|newest)", re.ASCII
+    r"preview/([0-9a-f]{32})/(0|[1-9]\d{0,3})/(mean|max|latest|at:(?:0|[1-9]\d{0,17})|newest)",
+    re.ASCII,
 )
 
 

@@ -164,12 +164,14 @@ class Telemetry:
         if publisher is None or not publisher.is_heard:
             self._rest()
             return
-        self._answer(publisher, now)
+        asked = _drained(publisher.asked)
         self._tell_warnings(publisher)
+        # A viewer that meets another instance forgets what it knows: the rest must come after.
+        if now >= self._heartbeat_due_s or _is_asked(wire.DAEMON_TOPIC, asked):
+            self._beat(publisher, now)
+        self._answer(publisher, asked, now)
         for scan in self._daemon.scans.values():
             self._tell_scan(publisher, scan, now)
-        if now >= self._heartbeat_due_s:
-            self._beat(publisher, now)
 
     def _rest(self) -> None:
         """Do nothing for nobody."""
@@ -188,14 +190,8 @@ class Telemetry:
             standing = self._standings[scan.scan_id] = Standing(scan)
         return standing
 
-    def _answer(self, publisher: Publisher, now: float) -> None:
+    def _answer(self, publisher: Publisher, prefixes: set[str], now: float) -> None:
         """Tell new subscribers what they would have to wait for; each topic once."""
-        prefixes: set[str] = set()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                prefixes.add(publisher.asked.get_nowait())
-        if _is_asked(wire.DAEMON_TOPIC, prefixes):
-            self._heartbeat_due_s = now
         scans = self._daemon.scans
         for scan_id in [s for s in scans if _is_asked(wire.scan_topic(s), prefixes)]:
             self._progress_due_s[scan_id] = now
@@ -348,6 +344,14 @@ _TOLD_ALIKE = (
     "warnings",
 )
 """What the heartbeat and status call by the same names."""
+
+
+def _drained(asked: queue.SimpleQueue[str]) -> set[str]:
+    prefixes: set[str] = set()
+    with contextlib.suppress(queue.Empty):
+        while True:
+            prefixes.add(asked.get_nowait())
+    return prefixes
 
 
 def _is_asked(topic: str, prefixes: set[str]) -> bool:
