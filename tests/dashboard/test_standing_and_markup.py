@@ -81,6 +81,28 @@ def test_a_scan_is_followed_from_progress_to_its_end() -> None:
     assert "left" not in card
 
 
+def test_a_stack_comes_as_far_as_its_bytes() -> None:
+    standing = Standing()
+    stack = {"positions_received": 0, "positions_durable": 0, "missing": {}, "rate_per_s": 0.0}
+    standing.take(progress(**stack, received_bytes=520, total_bytes=1000), 0.0)
+    card = markup.scan_cards(standing.scans.values(), SCAN, is_connected=True)
+    assert "52 % · 90 s left · 1.0 KiB/s · 47 ms lag · 0 missing" in card
+    assert "width:52.0%" in card
+    standing.take(progress(**stack, bytes_per_s=0.0, received_bytes=520, total_bytes=1000), 0.0)
+    card = markup.scan_cards(standing.scans.values(), SCAN, is_connected=True)
+    assert "52 % · no data now" in card
+
+
+@pytest.mark.parametrize(("state", "part"), [("ended", 0.52), ("failed", 0.1)])
+def test_what_came_of_a_stack_is_there_after_its_end_unless_it_failed(
+    state: str, part: float
+) -> None:
+    standing = Standing()
+    standing.take(progress(received_bytes=520, total_bytes=1000), 0.0)
+    standing.take(closed(state=state, status="", positions_durable=20), 1.0)
+    assert standing.scans[SCAN].fraction == part
+
+
 def test_silence_is_said_plainly() -> None:
     standing = Standing()
     assert "no daemon answers at tcp://x:1" in markup.status_pill(standing, 0.0, "tcp://x:1")
@@ -89,6 +111,7 @@ def test_silence_is_said_plainly() -> None:
     gone = markup.status_pill(standing, 71.0, "tcp://x:1")
     assert "not connected" in gone
     assert "61 s" in gone
+    assert "61 s (asks for keys)" in markup.status_pill(standing, 71.0, "", "asks for keys")
     assert markup.page_title(None, "", False) == "not connected · usidstream"
     assert "Disk" not in markup.health(standing, 71.0), "old figures would look like new ones"
 
@@ -121,6 +144,8 @@ def test_names_of_clients_are_escaped_everywhere() -> None:
         markup.heading(EVIL, EVIL),
         markup.note(EVIL),
         markup.status_pill(Standing(), 0.0, EVIL),
+        markup.status_pill(Standing(), 0.0, "", EVIL),
+        markup.status_pill(standing, 99.0, EVIL, EVIL),
     ]
     for piece in pieces:
         found = Tags(piece)

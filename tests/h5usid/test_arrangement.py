@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from support.usid_files import grid_indices
@@ -44,7 +44,6 @@ def tables_of_indices(draw):
     return kind, rows
 
 
-@settings(max_examples=300, deadline=None)
 @given(tables_of_indices())
 def test_sizes_and_order_are_those_of_a_full_count(case):
     kind, rows = case

@@ -106,7 +106,33 @@ def test_a_growing_file_is_followed_to_its_end(daemon: Daemon) -> None:
             wait_for(lambda: live.refresh() == "incomplete", "the end")
             assert (live.is_growing, main.n_complete) == (False, 20)
             np.testing.assert_array_equal(main.partial, [[40, 42, 2, 5]])
+            assert np.flatnonzero(main.holds(4)).tolist() == [*range(20), 40, 41]
+            assert np.flatnonzero(main.held_of(41)).tolist() == [2, 3, 4]
+            assert (main.held_of(19).all(), main.held_of(42).any()) == (True, False)
+            with pytest.raises(IndexError, match="run from 0"):
+                main.held_of(-1)
+            assert not main.is_by_column
+            assert main.n_complete == 20, "asking changes nothing"
+            np.testing.assert_array_equal(main.reduced(4)[""][40:42], DATA[40:42, 4])
+            assert np.isnan(main.reduced(5)[""][40:42]).all()
             np.testing.assert_array_equal(main.rows(19), DATA[19])
+
+
+def test_a_stack_is_followed_image_by_image(daemon: Daemon) -> None:
+    """What was asked before must not stay for good: h5py keeps shapes of files it only reads."""
+    layout = LAYOUT.to_dict()
+    layout["mains"][0] |= {"order": "columns", "chunks": [N_ROWS, 1]}
+    with connect(daemon.endpoint) as client:
+        scan = client.open_scan(ScanLayout.from_dict(layout))
+        with open_live(scan.file) as live:
+            main = live.main()
+            assert (main.is_by_column, main.newest_column) == (True, None)
+            for column in range(3):
+                scan.write_block(0, DATA[:, column : column + 1], col=column)
+                wait_for(lambda n=column: live.refresh() and main.newest_column == n, "an image")
+                assert np.flatnonzero(main.held_of(5)).tolist() == [*range(column + 1)]
+                np.testing.assert_array_equal(main.reduced(column)[""], DATA[:, column])
+        scan.abort()
 
 
 def test_a_file_whose_writer_died_shows_what_it_held(killed_file: Path) -> None:

@@ -12,6 +12,9 @@ import usidstream
 from usidstream import Dimension, MainLayout, PositionTable, ScanLayout
 from usidstream.feeds import Feed, preset
 
+STACK_IMAGES_COUNT = 32
+"""So many images of the stack are sent, of 64."""
+
 
 def send_part(scan: Any, feed: Feed, fraction: float) -> None:
     """Send the first part of a feed's positions, all channels, a few lines at a time."""
@@ -22,6 +25,12 @@ def send_part(scan: Any, feed: Feed, fraction: float) -> None:
         rows = np.arange(start, min(start + step, n_rows))
         for main in layout.mains:
             scan.write_block(start, feed.values(main.name, rows), main=main.name)
+
+
+def send_image(scan: Any, feed: Feed, image: int, fraction: float = 1.0) -> None:
+    """Send the first part of an image of a stack."""
+    rows = np.arange(int(fraction * feed.layout.n_positions))
+    scan.write_block(0, feed.values("Image_Stack", rows, slice(image, image + 1)), col=image)
 
 
 def spiral_layout(n_positions: int = 3000) -> ScanLayout:
@@ -68,6 +77,10 @@ def all_kinds(endpoint: str) -> Iterator[dict[str, Any]]:
         for start in range(0, 2200, 200):
             block = spiral_values(layout, np.arange(start, start + 200))
             scans["spiral"].write_block(start, block)
+        movie = preset("timeseries")
+        scans["timeseries"] = client.open_scan(movie.layout, file="timeseries")
+        for image in range(STACK_IMAGES_COUNT):
+            send_image(scans["timeseries"], movie, image)
         for scan in scans.values():
             scan.wait_durable(timeout_s=60)
         yield scans

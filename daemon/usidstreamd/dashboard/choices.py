@@ -12,9 +12,10 @@ from .views import MainView
 
 MAX_PANELS_COUNT = 4
 AT_COLUMN = "at a column"
+LATEST = "latest"
 
 _VALUE_WORDS: Mapping[str, str] = MappingProxyType(
-    {"mean": "mean", "max": "maximum", "at:0": "value"}
+    {"latest": "newest image", "mean": "mean", "max": "maximum", "at:0": "value"}
 )
 _SEVERAL = "+"
 """Behind the number of a main: it, and those that follow it, side by side."""
@@ -78,9 +79,15 @@ def column_of(reduction: str) -> int | None:
     return int(column) if column else None
 
 
-def panel_title(view: MainView, reduction: str) -> str:
-    """Return the title of a map: the main's name and what is shown of it."""
-    column = column_of(reduction)
+def panel_title(view: MainView, reduction: str, latest: int | None = None) -> str:
+    """Return the title of a map: the main's name and what is shown of it.
+
+    Parameters
+    ----------
+    latest
+        The column that is the newest image, once that is known.
+    """
+    column = latest if reduction == LATEST else column_of(reduction)
     if view.n_columns == 1:
         return view.name
     if column is not None:

@@ -15,12 +15,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..h5usid import LiveFile, LiveMain, open_live
+from .choices import LATEST, column_of
 from .views import Axis, MainView
 
 MAX_OPEN_FILES_COUNT = 8
@@ -40,10 +41,22 @@ class FileUnavailableError(Exception):
 
 @dataclass(frozen=True)
 class Found:
-    """What a file has told: some rows, and a value for each."""
+    """What a file has told: some rows, a value for each, and of ``latest`` the column."""
 
     rows: npt.NDArray[np.int64]
     values: npt.NDArray[Any]
+    column: int | None = None
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """What a file holds of one position: (M,) float32, NaN for elements that are not there."""
+
+    values: npt.NDArray[np.float32]
+    is_whole: bool
+
+
+Choose: TypeAlias = Callable[[npt.NDArray[np.bool_], int, int | None], npt.NDArray[Any]]
 
 
 class Files:
@@ -71,8 +84,8 @@ class Files:
 
         return await self._ask(read)
 
-    async def spectrum(self, path: Path, number: int, row: int) -> npt.NDArray[np.float32]:
-        """Return a whole spectrum, (M,) float32; NaN where the position is not complete.
+    async def spectrum(self, path: Path, number: int, row: int) -> Spectrum:
+        """Return the spectrum of a position, as far as it has come.
 
         Raises
         ------
@@ -80,34 +93,44 @@ class Files:
             The file cannot be read now.
         """
 
-        def read() -> npt.NDArray[np.float32]:
+        def read() -> Spectrum:
             main = self._mains(path)[number]
-            if not main.complete[row]:
-                return np.full(main.shape[1], np.nan, np.float32)
-            return _as_real(main.rows(row)).astype(np.float32)
+            held = main.held_of(row)
+            if not held.any():
+                return Spectrum(np.full(len(held), np.nan, np.float32), is_whole=False)
+            values = _as_real(main.rows(row)).astype(np.float32)
+            return Spectrum(np.where(held, values, np.float32(np.nan)), bool(held.all()))
 
         return await self._ask(read)
 
     async def reduced(
-        self, path: Path, number: int, reduction: str,
-        choose: Callable[[npt.NDArray[np.bool_], int], npt.NDArray[Any]],
-    ) -> Found:  # fmt: skip
+        self, path: Path, number: int, reduction: str, choose: Choose, followed: int | None = None
+    ) -> Found:
         """Reduce some rows of a main.
 
         Parameters
         ----------
         choose
-            Is handed what is complete, (N,) bool, and the bytes of a row; returns the rows wanted.
+            Is handed of which rows there is a value, (N,) bool, the bytes of a row, and of
+            ``latest`` the column, which is None for other reductions; returns the rows wanted.
+        followed
+            The column that ``latest`` is at. A file that grows no more may know a later one.
         """
 
         def read() -> Found:
             main = self._mains(path)[number]
+            column, latest = column_of(reduction), None
+            if reduction == LATEST:
+                is_led = followed is not None and self._open[path].is_growing
+                column = latest = followed if is_led else main.newest_column
+                if latest is None:
+                    return Found(np.empty(0, np.int64), np.empty(0))
+            held = main.complete if column is None else main.holds(column)
             row_nbytes = main.shape[1] * main.dtype.itemsize
-            rows = np.asarray(choose(main.complete, row_nbytes), np.int64)
-            column = reduction.partition(":")[2]
-            values = main.reduced(int(column) if column else reduction, rows) if len(rows) else {}
-            first = next(iter(values.values()), np.empty(0))
-            return Found(rows, first)
+            rows = np.asarray(choose(held, row_nbytes, latest), np.int64)
+            chosen = reduction if column is None else column
+            values = main.reduced(chosen, rows) if len(rows) else {}
+            return Found(rows, next(iter(values.values()), np.empty(0)), latest)
 
         return await self._ask(read)
 
@@ -183,6 +206,7 @@ def _view_of(main: LiveMain, name: str) -> MainView:
         spectrum=_axes_of(spectra, dataset.h5_spec_vals, main.shape[1]),
         is_table=is_table,
         row_of_cell=positions.arrangement.rows,
+        is_stack=main.is_by_column and main.shape[1] > 1,
     )
 
 

@@ -25,7 +25,7 @@ from usidstream.keys import ClientKeys
 
 from ..logs import get_logger
 from .files import Files, FileUnavailableError
-from .locate import telemetry_endpoint
+from .locate import NotThereError, telemetry_endpoint
 from .maps import MapModel
 from .standing import ScanStanding, Standing
 from .views import MainView
@@ -87,6 +87,8 @@ class Hub:
     finished: list[Path] = field(default_factory=list)
     trouble: dict[str, str] = field(default_factory=dict)
     """What cannot be read at present, by scan or file."""
+    unreached: str = ""
+    """Why the daemon cannot be asked where its telemetry is; empty while it can."""
 
     def __post_init__(self) -> None:
         self._context = zmq.asyncio.Context()
@@ -122,11 +124,13 @@ class Hub:
         Raises
         ------
         FileUnavailableError
-            Nobody has told the layout, and the file cannot be read.
+            Nobody has told the layout, and the file cannot be read or is none of the directory's.
         """
         known = self.standing.views.get(subject) or self._views.get(subject)
         if known is None:
             path = self.path(subject)
+            if path is None and subject.startswith(FILE_PREFIX):
+                raise FileUnavailableError("no file of the data directory; choose one of the list")
             if path is None or self._is_awaited(subject):
                 raise FileUnavailableError("waiting for the scan's layout")
             known = self._views[subject] = await self.files.views(path)
@@ -213,9 +217,9 @@ class Hub:
         if path is None or (subject, number) in self._newest:
             return
         found = await self.files.spectrum(path, number, row)
-        if np.isfinite(found).any():
+        if found.is_whole:
             lengths = [len(axis.values) for axis in (await self.views(subject))[number].spectrum]
-            newest = Newest(row, found.reshape(lengths[::-1]), (1,) * len(lengths))
+            newest = Newest(row, found.values.reshape(lengths[::-1]), (1,) * len(lengths))
             self._newest.setdefault((subject, number), newest)
 
     def _topics_of(self, key: MapKey) -> tuple[str, ...]:
@@ -260,10 +264,15 @@ class Hub:
 
     async def _locate(self) -> None:
         """Find the telemetry, and connect unless we are connected there already."""
-        found = await telemetry_endpoint(self._context, self.endpoint, self.keys)
-        if found is None:
+        try:
+            found = await telemetry_endpoint(self.endpoint, self.keys)
+        except NotThereError as error:
+            if self.unreached != str(error):
+                self.unreached = str(error)
+                log.warning("daemon_unreached", problem=self.unreached)
             await asyncio.sleep(RELOCATE_INTERVAL_S)
             return
+        self.unreached = ""
         if found == self._located:
             return
         if self._socket is not None:
@@ -309,7 +318,7 @@ class Hub:
         watched = self._maps.get((message.scan, message.main, message.reduction))
         if watched is not None:
             rows, values = wire.unpack_increment(message)
-            watched.model.apply(rows, values, message.cols, message.n_cols)
+            watched.model.apply(rows, values, message.cols, message.n_cols, message.column)
 
     def _take_newest(self, message: wire.Newest) -> None:
         key = (message.scan, message.main)
@@ -331,9 +340,10 @@ class Hub:
                 if watched.watchers:
                     worked |= await self._fill_one(key, watched)
             self._forget_some()
-            # work as long as there is something to read, but at most half of the time
-            spent = time.monotonic() - began
-            await asyncio.sleep(max(spent, 0.01) if worked else FILL_INTERVAL_S)
+            # work as long as there is something to read, but at most half of the time; a pass that
+            # took long on a busy machine is no reason to leave the next one undone for as long
+            spent = min(max(time.monotonic() - began, 0.01), FILL_INTERVAL_S)
+            await asyncio.sleep(spent if worked else FILL_INTERVAL_S)
 
     async def _fill_one(self, key: MapKey, watched: _Watched) -> bool:
         """Read some of what a map lacks; tell whether there was anything."""
@@ -341,19 +351,23 @@ class Hub:
         path, model = self.path(subject), watched.model
         if path is None:
             return False
-        n_cols = model.view.n_columns
+        n_cols, followed = model.view.n_columns, model.column
 
-        def choose(complete: npt.NDArray[np.bool_], row_nbytes: int) -> npt.NDArray[Any]:
-            return model.lacking(complete, n_cols, max(1, FILL_STEP_BYTES // max(row_nbytes, 1)))
+        def choose(
+            held: npt.NDArray[np.bool_], row_nbytes: int, column: int | None
+        ) -> npt.NDArray[Any]:
+            most = max(1, FILL_STEP_BYTES // max(row_nbytes, 1))
+            return model.lacking(held, n_cols, most, column)
 
         try:
-            found = await self.files.reduced(path, number, reduction, choose)
+            found = await self.files.reduced(path, number, reduction, choose, followed)
         except FileUnavailableError as error:
             self.trouble[subject] = f"{path.name}: {error}"
             return False
         self.trouble.pop(subject, None)
-        if len(found.rows):
-            model.fill(found.rows, found.values, n_cols)
+        is_overtaken = model.column != followed  # the telemetry told of another meanwhile
+        if len(found.rows) and not is_overtaken:
+            model.fill(found.rows, found.values, n_cols, found.column)
         return bool(len(found.rows))
 
     async def _list(self) -> None:

@@ -27,7 +27,14 @@ from .looks import (
     show_palette,
     tooltip_name,
 )
-from .maps import MAX_POINTS_COUNT, MapModel, runs
+from .maps import (
+    MAX_LINE_POINTS_COUNT,
+    MAX_POINTS_COUNT,
+    MapModel,
+    envelope,
+    envelope_places,
+    runs,
+)
 from .views import Axis, Kind, MainView
 
 FRESH_IMAGE_FRACTION = 0.5
@@ -113,7 +120,7 @@ class MapPanel:
 
     def _make_line(self, title: str, ranges: tuple[Range1d, Range1d] | None) -> Any:
         axis = self.view.moving[0]
-        x = self._every(axis.scaled)
+        x = envelope_places(axis.scaled, MAX_LINE_POINTS_COUNT)
         x_range = ranges[0] if ranges else around(x)
         plot = dressed(
             title, axis.value_label, self.view.label, x_range=x_range, y_range=Range1d(0, 1),
@@ -147,6 +154,11 @@ class MapPanel:
         plot.add_tools(HoverTool(renderers=renderers, tooltips=tooltips))
 
     # -- keeping up
+
+    def retitle(self, title: str) -> None:
+        """Say what is shown now."""
+        if self.plot.title.text != title:
+            self.plot.title.text = title
 
     def tick(self, colours: str, scale: str) -> None:
         """Draw what is new, with a palette and a scale."""
@@ -205,12 +217,17 @@ class MapPanel:
 
     def _values(self) -> npt.NDArray[np.float32]:
         rows = self.view.row_of_cell
-        return self._every(self.model.values if rows is None else self.model.values[rows]).copy()
+        values = self.model.values if rows is None else self.model.values[rows]
+        if self.view.kind is Kind.LINE:
+            return envelope(values, MAX_LINE_POINTS_COUNT).copy()
+        return self._every(values).copy()
 
     def _colour(self, colours: str, scale: str) -> None:
         shown = self._shown()
         limits = scaling.limits_of(shown, scale)
-        if limits is None:
+        # what little there is of a new image would make the colours flicker
+        is_held = self._limits is not None and self.model.has_just_turned
+        if limits is None or is_held:
             return
         if self.view.kind is Kind.LINE:
             self._stretch(shown)

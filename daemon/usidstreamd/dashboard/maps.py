@@ -22,7 +22,11 @@ BLOCK_ROWS_COUNT = 4096
 """Rows of a line or a cloud of points that count as one line of a picture."""
 
 MAX_POINTS_COUNT = 20_000
-"""Of a line or a cloud in the browser; more are thinned out."""
+"""Of a cloud in the browser; more are thinned out."""
+
+MAX_LINE_POINTS_COUNT = 4000
+"""Of a line in the browser: more than a screen has columns, and a browser without a graphics card
+is busy for a second with four lines of `MAX_POINTS_COUNT`. More become their envelope."""
 
 
 class MapModel:
@@ -33,10 +37,12 @@ class MapModel:
     view
         Says which positions make a line of the picture.
     reduction
-        ``mean``, ``max`` or ``at:<column>``.
+        ``mean``, ``max``, ``at:<column>`` or ``latest``.
 
     Attributes
     ----------
+    column : int, optional
+        That of ``latest``, whose values are shown alone; None before it is known.
     values : (N,) float32
     version : int
         Grows with every change.
@@ -47,6 +53,7 @@ class MapModel:
     def __init__(self, view: MainView, reduction: str) -> None:
         self.view = view
         self.reduction = reduction
+        self.column: int | None = None
         self.values: Values = np.full(view.n_positions, np.nan, np.float32)
         self.version = 0
         self.newest_row = -1
@@ -54,7 +61,9 @@ class MapModel:
         self._columns: npt.NDArray[np.int64] = np.zeros(view.n_positions, np.int64)
         self._line_versions = np.zeros(-(-view.n_positions // self._line), np.int64)
 
-    def apply(self, rows: Rows, values: Values, cols: int, n_cols: int) -> None:
+    def apply(
+        self, rows: Rows, values: Values, cols: int, n_cols: int, column: int | None = None
+    ) -> None:
         """Take in an increment of the telemetry.
 
         Parameters
@@ -63,13 +72,16 @@ class MapModel:
             (n,) different row numbers; those outside of the main are passed over.
         values
             (n,) each taken over ``cols`` new columns of ``n_cols``.
+        column
+            The one that values of ``latest`` are of.
         """
+        self._turn_to(column)
         inside = (rows >= 0) & (rows < len(self.values))
         rows, values = rows[inside], values[inside]
         if not len(rows):
             return
         had, has = self._columns[rows], np.minimum(cols, n_cols)
-        is_whole = cols >= n_cols or self.reduction.startswith("at:")
+        is_whole = cols >= n_cols or column is not None or self.reduction.startswith("at:")
         if not is_whole:
             values = self._combined(rows, values, had, int(has))
         self.values[rows] = values
@@ -83,8 +95,20 @@ class MapModel:
         total = np.where(had > 0, known, 0) * had + values * np.float32(has)
         return np.asarray(total / (had + has), np.float32)
 
-    def fill(self, rows: Rows, values: npt.NDArray[Any], n_cols: int) -> None:
-        """Take in exact values, as read from the file."""
+    def _turn_to(self, column: int | None) -> None:
+        """Forget the column before, where another one has begun."""
+        if column is None or column == self.column:
+            return
+        self.column = column
+        self.values[:], self._columns[:] = np.nan, 0
+        self.version += 1
+        self._line_versions[:] = self.version
+
+    def fill(
+        self, rows: Rows, values: npt.NDArray[Any], n_cols: int, column: int | None = None
+    ) -> None:
+        """Take in exact values, as read from the file; ``column`` as in `apply`."""
+        self._turn_to(column)
         # nothing is said of lines that stay as they are: each would be sent to every browser
         changed = ~np.equal(self.values[rows], values.astype(np.float32))
         self.values[rows] = values
@@ -102,9 +126,13 @@ class MapModel:
         else:
             self._line_versions[np.unique(rows // self._line)] = self.version
 
-    def lacking(self, complete: Flags, n_cols: int, most: int) -> Rows:
-        """Return rows that are complete in the file and not exactly known here, at most so many."""
-        return np.flatnonzero(complete & (self._columns < n_cols))[:most]
+    def lacking(self, complete: Flags, n_cols: int, most: int, column: int | None = None) -> Rows:
+        """Return rows that are complete in the file and not exactly known here, at most so many.
+
+        ``column`` is the one that the file has of ``latest``: of another than ours we know nothing.
+        """
+        is_ours = column is None or column == self.column
+        return np.flatnonzero(complete & (self._columns < n_cols) if is_ours else complete)[:most]
 
     def forget_progress(self) -> None:
         """Take no row for exact any more: what came before a restart may have been lost."""
@@ -130,9 +158,44 @@ class MapModel:
         return -(-self.view.height // MAX_SIDE_PIXELS), -(-self.view.width // MAX_SIDE_PIXELS)
 
     @property
+    def has_just_turned(self) -> bool:
+        """Whether less than half is known of a column that came behind another."""
+        return self.column is not None and 2 * self.n_known < len(self.values)
+
+    @property
     def n_known(self) -> int:
         """The number of positions that have a value."""
         return int(np.count_nonzero(~np.isnan(self.values)))
+
+
+def envelope(values: npt.NDArray[Any], most: int) -> npt.NDArray[Any]:
+    """Return the least and the greatest of each so many values, so that no peak is lost.
+
+    Parameters
+    ----------
+    values
+        (n,) NaN where there is none.
+    most
+        More than this are not returned.
+
+    Returns
+    -------
+    ``values`` themselves if these are few enough.
+    """
+    if len(values) <= most:
+        return values
+    starts = _bins(len(values), most)
+    low, high = np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts)
+    return np.stack([low, high], axis=1).ravel()
+
+
+def envelope_places(places: npt.NDArray[Any], most: int) -> npt.NDArray[Any]:
+    """Return where the values of `envelope` stand: both of a bin at its first place."""
+    return places if len(places) <= most else np.repeat(places[_bins(len(places), most)], 2)
+
+
+def _bins(n: int, most: int) -> npt.NDArray[np.int64]:
+    return np.arange(0, n, -(-2 * n // most))
 
 
 def runs(flags: Flags) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from .standing import ScanStanding, Standing
 
 MAX_SHOWN_WARNINGS_COUNT = 5
 MAX_TITLE_CHARACTERS = 60
-MIB, GIB = 1 << 20, 1 << 30
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 _GOOD, _BAD = {"complete"}, {"failed", "incomplete", "aborted", "interrupted"}
 
@@ -40,7 +40,8 @@ def figure(value: float) -> str:
 
 def size(nbytes: float) -> str:
     """Say a number of bytes."""
-    return f"{figure(nbytes / GIB)} GiB" if nbytes >= GIB else f"{figure(nbytes / MIB)} MiB"
+    unit, name = (GIB, "GiB") if nbytes >= GIB else (MIB, "MiB") if nbytes >= MIB else (KIB, "KiB")
+    return f"{figure(nbytes / unit)} {name}"
 
 
 def shortened(text: str) -> str:
@@ -48,19 +49,20 @@ def shortened(text: str) -> str:
     return text if len(text) <= MAX_TITLE_CHARACTERS else text[: MAX_TITLE_CHARACTERS - 1] + "…"
 
 
-def status_pill(standing: Standing, now_s: float, endpoint: str) -> str:
-    """Say whether the daemon is there."""
+def status_pill(standing: Standing, now_s: float, endpoint: str, why: str = "") -> str:
+    """Say whether the daemon is there; if not, why, where that is known."""
     if standing.is_connected(now_s):
         return '<span class="pill live" role="status"><i></i>live</span>'
     if standing.heard_s is None:
         return (
             '<span class="pill gone" role="status"><i></i>not connected</span>'
-            f'<span class="why">no daemon answers at {escape(endpoint)}</span>'
+            f'<span class="why">{escape(why or f"no daemon answers at {endpoint}")}</span>'
         )
     ago = seconds(round(now_s - standing.heard_s))
     return (
         '<span class="pill gone" role="status"><i></i>not connected</span>'
-        f'<span class="why">nothing heard from {escape(endpoint)} for {ago}; '
+        f'<span class="why">nothing heard from {escape(endpoint)} for {ago}'
+        f"{escape(f' ({why})' if why else '')}; "
         "what stands below is what was known then</span>"
     )
 
@@ -81,9 +83,9 @@ def _card(scan: ScanStanding, is_chosen: bool, is_connected: bool) -> str:
     facts = [f"{_percent(scan)} %"]
     if not scan.is_over:
         if is_connected:
-            is_moving = scan.left_s is not None and scan.rate_per_s > 0
+            is_moving = scan.left_s is not None and scan.bytes_per_s > 0
             if is_moving:
-                facts += [f"{seconds(scan.left_s)} left", f"{figure(scan.rate_per_s)} pos/s"]
+                facts += [f"{seconds(scan.left_s)} left", _pace(scan)]
             else:
                 facts.append("no data now")
             facts.append(f"{seconds(scan.lag_s)} lag")
@@ -104,6 +106,11 @@ def _card(scan: ScanStanding, is_chosen: bool, is_connected: bool) -> str:
 
 def _current(is_chosen: bool) -> str:
     return ' aria-current="true"' if is_chosen else ""
+
+
+def _pace(scan: ScanStanding) -> str:
+    is_told = scan.rate_per_s > 0  # positions of a stack are complete with its last image only
+    return f"{figure(scan.rate_per_s)} pos/s" if is_told else f"{size(scan.bytes_per_s)}/s"
 
 
 def _percent(scan: ScanStanding) -> int:

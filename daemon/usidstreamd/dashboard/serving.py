@@ -8,7 +8,6 @@ page needs comes from this server.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import os
 import secrets
 import socket
@@ -32,6 +31,7 @@ from bokeh.server.server import Server
 from tornado.ioloop import IOLoop
 from tornado.web import RequestHandler
 
+from usidstream.endpoints import is_loopback
 from usidstream.errors import UsidstreamError
 from usidstream.keys import ClientKeys
 
@@ -129,16 +129,9 @@ def _token_for(options: Options) -> str | None:
             hint=f"Use at least {MIN_TOKEN_CHARACTERS}, or let one be made.",
             code="bad_name",
         )
-    if options.token or _is_loopback(options.address):
+    if options.token or is_loopback(options.address):
         return options.token
     return secrets.token_urlsafe(24)
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
 
 
 def _bound(options: Options, token: str | None, hub: Hub) -> Any:
@@ -196,7 +189,7 @@ def _free_port(address: str) -> int:
 def _origins(options: Options, port: int) -> list[str]:
     """Return the hosts by which a page may come that opens our websocket."""
     names = {"localhost", "127.0.0.1"}
-    if not _is_loopback(options.address):
+    if not is_loopback(options.address):
         names |= {socket.gethostname(), socket.getfqdn(), *_own_addresses(options.address)}
     return [*(f"{name}:{port}" for name in sorted(names)), *options.origins]
 

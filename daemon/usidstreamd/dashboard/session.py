@@ -16,6 +16,7 @@ from bokeh.document import Document
 from ..logs import get_logger
 from .choices import (
     AT_COLUMN,
+    LATEST,
     channels_offered,
     column_wanted,
     is_channel,
@@ -111,6 +112,8 @@ class Session:
             return
         self.telling.problem = ""
         self._offer_channels()
+        if self.first_view.is_stack:
+            self.wanted.setdefault("value", LATEST)
         await self._build()
 
     def _leave(self) -> None:
@@ -287,8 +290,9 @@ class Session:
         self.spectra.refresh()
 
     def _refresh_maps(self) -> None:
-        for _, _, panel in self.panels:
+        for _, reduction, panel in self.panels:
             panel.tick(*self.controls.looks)
+            panel.retitle(panel_title(panel.view, reduction, panel.model.column))
 
     def _change_looks(self) -> None:
         self._refresh_maps()

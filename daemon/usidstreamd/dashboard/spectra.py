@@ -1,7 +1,8 @@
 """What stands under the maps: the newest spectrum and the selected one, or the line through them.
 
 The newest comes by telemetry, or from the file where it was not told; the selected one is read from
-the file, again and again while it is not there yet.
+the file, again and again while it is not whole there. Of a stack, whose positions all become whole
+with the last image, only the selected one is shown, as far as images have come.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .hub import Hub, Newest
 from .looks import OnTap
 from .map_panel import MapPanel
 from .maps import MapModel
-from .spectrum_panels import CurvePanel, FramePanel, frame_of
+from .spectrum_panels import CURVES, CurvePanel, FramePanel, frame_of
 from .views import Kind, MainView
 
 RETRY_INTERVAL_S = 2.0
@@ -81,6 +82,7 @@ class Spectra:
         self._selected: FramePanel | None = None
         self._newest_seen: Any = None
         self._values: npt.NDArray[Any] | None = None
+        self._is_whole = False
         self._due_s = 0.0
 
     @property
@@ -92,7 +94,8 @@ class Spectra:
 
     def clear(self) -> None:
         """Follow nothing; what was drawn stays until others are built."""
-        self._shown, self.row, self._values = None, None, None
+        self._shown = None
+        self.select(None)
 
     def build(self, shown: Shown) -> None:
         """Make the figures for a main."""
@@ -100,10 +103,13 @@ class Spectra:
         self._shown = shown
         self._newest_seen, self._detail, self._selected = None, None, None
         if len(view.moving_spectrum) > 1:
-            self._detail, self._selected = FramePanel(view, "newest"), FramePanel(view, "selected")
+            self._detail = None if view.is_stack else FramePanel(view, "newest")
+            self._selected = FramePanel(view, "selected")
         elif view.moving_spectrum:
-            axis = view.moving_spectrum[0]
-            self._detail = CurvePanel("Spectrum", axis, view.label, self._on_spectrum_tap)
+            axis, tap = view.moving_spectrum[0], self._on_spectrum_tap
+            curves = ("selected",) if view.is_stack else CURVES
+            title = f"{view.name} along {axis.name}" if view.is_stack else "Spectrum"
+            self._detail = CurvePanel(title, axis, view.label, tap, curves)
             column = column_of(shown.reduction)
             self._detail.show_column(None if column is None else float(axis.scaled[column]))
         elif view.kind is Kind.MAP:
@@ -115,7 +121,7 @@ class Spectra:
 
     def select(self, row: int | None) -> None:
         """Select a position; `read_selected` is to follow."""
-        self.row, self._values, self._due_s = row, None, 0.0
+        self.row, self._values, self._is_whole, self._due_s = row, None, False, 0.0
 
     # -- reading
 
@@ -124,10 +130,10 @@ class Spectra:
         if time.monotonic() < self._due_s:
             return
         self._due_s = time.monotonic() + RETRY_INTERVAL_S
-        if self.row is not None and self._values is None:
+        if self.row is not None and not self._is_whole:
             await self.read_selected()
         shown = self._shown
-        if shown is None or shown.panel is None or not shown.view.moving_spectrum:
+        if shown is None or shown.panel is None or not _has_newest(shown.view):
             return
         row = shown.panel.model.newest_row
         if row >= 0 and self._hub.newest(shown.subject, shown.number) is None:
@@ -137,7 +143,7 @@ class Spectra:
                 self._on_trouble(error)
 
     async def read_selected(self) -> None:
-        """Read the selected spectrum from the file; again later while it is not there yet."""
+        """Read the selected spectrum from the file; again later while it is not whole."""
         self._due_s = time.monotonic() + RETRY_INTERVAL_S
         row, shown = self.row, self._shown
         path = None if shown is None else self._hub.path(shown.subject)
@@ -148,8 +154,8 @@ class Spectra:
         except FileUnavailableError as error:
             self._on_trouble(error)
             return
-        if self.row == row and self._is_shown(shown) and np.isfinite(found).any():
-            self._values = found
+        if self.row == row and self._is_shown(shown) and np.isfinite(found.values).any():
+            self._values, self._is_whole = found.values, found.is_whole
             self._draw_selected()
 
     def _is_shown(self, asked: Shown) -> bool:
@@ -173,14 +179,14 @@ class Spectra:
         if not shown.view.moving_spectrum:
             self._refresh_profile(shown.view, shown.panel)
             return
-        newest = self._hub.newest(shown.subject, shown.number)
+        newest = self._hub.newest(shown.subject, shown.number) if _has_newest(shown.view) else None
         if newest is None or self._newest_seen == newest.version or self._detail is None:
             return
         self._newest_seen = newest.version
         self._draw_newest(shown.view, newest)
         is_whole = newest.values.size == shown.view.n_columns
-        if newest.row == self.row and self._values is None and is_whole:
-            self._values = newest.values.reshape(-1)
+        if newest.row == self.row and not self._is_whole and is_whole:
+            self._values, self._is_whole = newest.values.reshape(-1), True
             self._draw_selected()
 
     def _draw_newest(self, view: MainView, newest: Newest) -> None:
@@ -214,6 +220,11 @@ class Spectra:
             self._detail.show("newest", _line_of(view, model, model.newest_row))
         if self.row is not None:
             self._detail.show("selected", _line_of(view, model, self.row))
+
+
+def _has_newest(view: MainView) -> bool:
+    """Tell whether one position's spectrum is the newest: not one by one do a stack's come."""
+    return bool(view.moving_spectrum) and not view.is_stack
 
 
 def _fastest_length(view: MainView, shape: tuple[int, ...]) -> int:

@@ -7,6 +7,7 @@ values come from is not theirs to know.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,24 +37,38 @@ MAX_CURVE_POINTS_COUNT = 16_384
 MAX_FRAME_PIXELS_COUNT = 65_536
 
 
-class CurvePanel:
-    """Two curves, newest and selected, over one axis."""
+CURVES = ("newest", "selected")
+_STROKES = {"newest": (NEWEST, 1.2), "selected": (SELECTED, 1.8)}
 
-    def __init__(self, title: str, axis: Axis, label: str, on_tap: OnTap | None = None) -> None:
+
+class CurvePanel:
+    """Curves over one axis.
+
+    Parameters
+    ----------
+    curves
+        Which of `CURVES` there are.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        axis: Axis,
+        label: str,
+        on_tap: OnTap,
+        curves: Sequence[str] = CURVES,
+    ) -> None:
         self._x = axis.scaled
-        self._sources = {
-            name: ColumnDataSource({"x": [], "y": []}) for name in ("newest", "selected")
-        }
+        self._sources = {name: ColumnDataSource({"x": [], "y": []}) for name in curves}
         self.plot = dressed(
             title, axis.value_label, label, x_range=around(self._x, 0.01), y_range=Range1d(0, 1),
             aspect_ratio=1.6,
         )  # fmt: skip
         self.plot.grid.grid_line_color = "#eceef2"
         items = []
-        for name, colour, width in (("newest", NEWEST, 1.2), ("selected", SELECTED, 1.8)):
-            line = self.plot.line(
-                x="x", y="y", source=self._sources[name], line_color=colour, line_width=width
-            )
+        for name, source in self._sources.items():
+            colour, width = _STROKES[name]
+            line = self.plot.line(x="x", y="y", source=source, line_color=colour, line_width=width)
             items.append((name, [line]))
             self.plot.add_tools(
                 HoverTool(
@@ -80,11 +95,10 @@ class CurvePanel:
             spacing=14,
         )
         self.plot.add_layout(legend, "above")
-        if on_tap is not None:
-            self.plot.on_event(Tap, lambda event: on_tap(event.x, event.y))
+        self.plot.on_event(Tap, lambda event: on_tap(event.x, event.y))
 
     def show(self, name: str, values: npt.NDArray[Any] | None, step: int = 1) -> None:
-        """Draw a curve: ``newest`` or ``selected``; None for none.
+        """Draw one of the curves; None for none.
 
         Parameters
         ----------

@@ -36,7 +36,10 @@ class ScanStanding:
     received: int = 0
     durable: int = 0
     missing: int = 0
+    received_bytes: int = 0
+    total_bytes: int = 0
     rate_per_s: float = 0.0
+    bytes_per_s: float = 0.0
     left_s: float | None = None
     lag_s: float = 0.0
     failure: str = ""
@@ -60,8 +63,9 @@ class ScanStanding:
 
     @property
     def fraction(self) -> float:
-        """The part of the positions that has arrived."""
-        return min(self.received / self.n_positions, 1.0) if self.n_positions else 0.0
+        """The part that has arrived."""
+        told = self.received_bytes, self.total_bytes
+        return wire.received_part(self.received, self.n_positions, *told)
 
 
 @dataclass
@@ -136,10 +140,13 @@ class Standing:
             durable=message.positions_durable,
             missing=max(message.missing.values(), default=0),
             rate_per_s=0.0,
+            bytes_per_s=0.0,
             left_s=None,
             lag_s=0.0,
             shortage="",
         )
+        if message.state == "failed":  # not all that had come is kept
+            self._update(message.scan, received_bytes=0)
 
     def _take_warning(self, message: wire.WarningTold) -> None:
         key = (message.code, message.scan)
@@ -183,7 +190,10 @@ def _progress(message: wire.Progress) -> dict[str, Any]:
         "received": message.positions_received,
         "durable": message.positions_durable,
         "missing": max(message.missing.values(), default=0),
+        "received_bytes": message.received_bytes,
+        "total_bytes": message.total_bytes,
         "rate_per_s": message.rate_per_s,
+        "bytes_per_s": message.bytes_per_s,
         "left_s": message.left_s,
         "lag_s": message.lag_s,
         "failure": message.failure,

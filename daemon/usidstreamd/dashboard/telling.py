@@ -49,7 +49,8 @@ class Telling:
         hub, controls, now = self._hub, self._controls, time.monotonic()
         standing = hub.standing
         is_connected = standing.is_connected(now)
-        controls.say(controls.status, markup.status_pill(standing, now, hub.endpoint))
+        pill = markup.status_pill(standing, now, hub.endpoint, hub.unreached)
+        controls.say(controls.status, pill)
         scans = list(reversed(standing.scans.values()))
         cards = markup.scan_cards(scans, subject, is_connected=is_connected)
         controls.say(controls.cards, cards)

@@ -134,6 +134,8 @@ class MainView:
         Positions are a table and make no grid.
     row_of_cell
         For a grid whose rows stand in another order, the row of each cell; else None.
+    is_stack
+        Images come one after another, each a column of the main.
     """
 
     name: str
@@ -145,6 +147,7 @@ class MainView:
     spectrum: tuple[Axis, ...]
     is_table: bool = False
     row_of_cell: npt.NDArray[np.integer[Any]] | None = None
+    is_stack: bool = False
 
     @property
     def label(self) -> str:
@@ -192,8 +195,10 @@ class MainView:
 
     @property
     def reductions(self) -> tuple[str, ...]:
-        """What can be shown of each spectrum, besides the value at a column."""
-        return ("mean", "max") if self.n_columns > 1 else ("at:0",)
+        """What can be shown of each spectrum, besides the value at a column; the best first."""
+        if self.n_columns == 1:
+            return ("at:0",)
+        return ("latest", "mean", "max") if self.is_stack else ("mean", "max")
 
     @property
     def moving_spectrum(self) -> tuple[Axis, ...]:
@@ -290,6 +295,7 @@ def _view_of_main(
         positions=axes,
         spectrum=tuple(map(_axis_of, main.spectroscopic)),
         is_table=is_table,
+        is_stack=main.order == "columns" and main.n_spectroscopic > 1,
     )
 
 

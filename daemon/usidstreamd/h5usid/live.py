@@ -200,6 +200,8 @@ class LiveMain:
         0 missing, 1 complete, 2 partial, for each position, as of the last refresh.
     partial : (k, 4) array of int64
         Row, row end, column, column end, half-open: what is held of partial positions.
+    is_by_column : bool
+        Whether the data was to come column by column, as a stack of images does.
     """
 
     def __init__(self, dataset: USIDataset) -> None:
@@ -210,23 +212,53 @@ class LiveMain:
 
     def _attach(self, dataset: USIDataset) -> None:
         self.dataset, self._beside = dataset, _coverage_beside(dataset)
+        order = self._beside[0].attrs.get("order", "") if self._beside else ""
+        self.is_by_column = _text(order) == "columns"
 
     def _refresh(self) -> None:
         if not self._beside:
             return
         completed, ranges = self._beside
         for dataset in self._beside:
-            dataset.id.refresh()
+            dataset.refresh()
         table = ranges[()].reshape(-1, 4)
         self.states = completed[()]
         self.partial = table[table[:, 1] > table[:, 0]]
         # after them: the writer flushes it before them, so what they say is there can be read
-        self.dataset.id.refresh()
+        self.dataset.refresh()
 
     @property
     def complete(self) -> Array:
         """(N,) bool: the positions of which every element is there."""
         return np.asarray(self.states == COMPLETE)
+
+    def holds(self, column: int) -> Array:
+        """Return (N,) bool: the positions of which an element is there, complete or not."""
+        held = self.complete
+        for row, row_end, first, end in self.partial:
+            held[row:row_end] |= first <= column < end
+        return held
+
+    def held_of(self, row: int) -> Array:
+        """Return (M,) bool: the elements of a position that are there.
+
+        Raises
+        ------
+        IndexError
+            The row is outside of the main.
+        """
+        held = np.full(self.shape[1], self.states[self._checked([row])[0]] == COMPLETE)
+        around = (self.partial[:, 0] <= row) & (row < self.partial[:, 1])
+        for first, end in self.partial[around, 2:]:
+            held[first:end] = True
+        return held
+
+    @property
+    def newest_column(self) -> int | None:
+        """The last column of which anything is there, None where nothing is."""
+        if self.n_complete:
+            return int(self.shape[1]) - 1
+        return int(self.partial[:, 3].max()) - 1 if len(self.partial) else None
 
     @property
     def n_complete(self) -> int:
@@ -259,11 +291,14 @@ class LiveMain:
         OSError
             The file cannot be read.
         """
+        found = self._read(self._checked(rows), slice(0, self.shape[1]))
+        return np.asarray(found[0]) if np.ndim(rows) == 0 else found
+
+    def _checked(self, rows: Any) -> Array:
         numbers = np.atleast_1d(np.asarray(rows, dtype=np.int64))
         if ((numbers < 0) | (numbers >= self.shape[0])).any():
             raise IndexError(f"rows of {self.name} run from 0 to {self.shape[0] - 1}")
-        found = self._read(numbers, slice(0, self.shape[1]))
-        return np.asarray(found[0]) if np.ndim(rows) == 0 else found
+        return numbers
 
     def _read(self, rows: Array, columns: slice) -> Array:
         if not self.dataset:
@@ -284,11 +319,12 @@ class LiveMain:
         -------
         dict
             (n,) float64 for each part: fields of compound values, magnitude and phase of complex
-            ones, else a single part "". NaN for positions that are not complete. The phase is that
-            of the mean.
+            ones, else a single part "". NaN for positions of which the column is not there, or that
+            are not complete. The phase is that of the mean.
         """
         wanted = np.arange(self.shape[0]) if rows is None else np.asarray(rows, np.int64)
-        known = self.complete[wanted]
+        held = self.complete if isinstance(reduction, str) else self.holds(reduction)
+        known = held[wanted]
         values = np.zeros(len(wanted), reduced_dtype(self.dtype))
         columns = slice(0, self.shape[1])
         if not isinstance(reduction, str):
