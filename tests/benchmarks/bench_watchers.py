@@ -2,17 +2,18 @@
 
 Not collected by pytest:
 
-    python tests/benchmarks/bench_watchers.py [--json] [--rounds 3] [--browsers 2] [WORKLOAD ...]
+    python tests/benchmarks/bench_watchers.py [--json] [--rounds 3] [--browsers 2] [--as-equals]
+        [WORKLOAD ...]
 
 Each run has a daemon and a feed of its own; with and without an audience in turn, all figures are
 medians. The audience is five watchers that follow all scans as ``usidstream watch`` does, in one
 process, and one dashboard with headless browsers on it, which start before the clock and live from
 run to run. Where there are no browsers, two watchers take the previews that a dashboard takes.
 
-All of them share the machine's cores with ingest, and a feed that takes whatever there is must lose
-what other programs take. So two things are asked. *Paced*, at a third of the rate that was reached
-alone: is the rate kept, and what does a unit cost client and daemon? That is what ingest itself
-pays. *Saturated*: what is left, against what processor time the audience leaves?
+All of them share the machine's cores with ingest, though browsers belong to other machines. So they
+are scheduled as idle, and take what ingest leaves; ``--as-equals`` shows what they take otherwise.
+Two things are asked. *Paced*, at a third of the rate that was reached alone: is the rate kept, and
+what does a unit cost client and daemon? *Saturated*: what is left of the rate?
 """
 
 # ruff: noqa: T201 - a script prints
@@ -234,6 +235,7 @@ def in_words(report):
     """Yield lines for a person."""
     yield (
         f"{N_WATCHERS} watchers, and {report['browsers']} browsers on a dashboard"
+        f"{' as equals' if report['as_equals'] else ''}"
         f"{'' if report['browsers'] else f' ({N_PREVIEWERS} take previews instead)'};"
         f" {report['cores']} cores; medians of {report['rounds']}, alone -> watched"
     )
@@ -278,6 +280,7 @@ def main():
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", default=list(REPEATS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--browsers", type=int, default=0 if WHY_NOT else N_BROWSERS)
+    parser.add_argument("--as-equals", action="store_true", help="browsers do not give way")
     parser.add_argument("--scale", type=float, default=1.0, help="of what a run sends")
     parser.add_argument("--paced-s", type=float, default=PACED_S, help="length of a paced run")
     parser.add_argument("--json", action="store_true")
@@ -290,12 +293,14 @@ def main():
             parser.error(f"--browsers {options.browsers} {WHY_NOT}")
     with ExitStack() as stack:
         browsers = range(options.browsers)
-        pages = [stack.enter_context(chromium(keeps_log=False)) for _ in browsers]
+        manner = {"keeps_log": False, "gives_way": not options.as_equals}
+        pages = [stack.enter_context(chromium(**manner)) for _ in browsers]
         workloads = {name: measure_workload(name, options, pages) for name in options.workloads}
     report = {
         "cores": os.cpu_count(),
         "rounds": options.rounds,
         "browsers": options.browsers,
+        "as_equals": options.as_equals,
         "workloads": workloads,
     }
     print(json.dumps(report, indent=2) if options.json else "\n".join(in_words(report)))

@@ -18,7 +18,7 @@ import pytest
 from support.journalled import JournalledScan
 from support.storing import layout_of, main_of, plans_for
 from usidstream import wire
-from usidstream.delivery import Lane, MainShape
+from usidstream.delivery import REFUSED, Lane, MainShape
 from usidstream.feeds import PRESETS, preset
 from usidstreamd import codecs
 from usidstreamd.assembly import Assembly, Block, BufferPool, MemoryScratch, make_grid
@@ -83,12 +83,10 @@ def test_lane_takes_a_pixel(benchmark: Any, cols: int) -> None:
 
     def put() -> None:
         row = next(rows)
-        if lane.next_row is None:
+        if lane.put(row, spectrum) == REFUSED:
             lane.take()
             lane.begin(row, 1 << 40)
             lane.place(row, {"Raw_Data": spectrum})
-        else:
-            lane.put(spectrum)
 
     benchmark(put)
     assert lane.used > 0

@@ -96,9 +96,7 @@ def _layout(work: Workload, units: int, order: Order) -> ScanLayout:
 
 
 def _unit_nbytes(work: Workload, units: int) -> int:
-    layout = work.make_layout(units)
-    total = sum(layout.n_positions * main.row_nbytes for main in layout.mains)
-    return total // units
+    return work.make_layout(units).nbytes // units
 
 
 class _Clock:

@@ -212,9 +212,11 @@ def _write_blocks(scan: Writable, data: Data, part: slice, first: int) -> None:
 def _write_channels(scan: Writable, data: Data, part: slice, first: int) -> None:
     write = scan.write
     columns = [data[name][part] for name in AFM_CHANNELS]
-    for row, values in enumerate(zip(*columns, strict=True), first):
-        for name, value in zip(AFM_CHANNELS, values, strict=True):
-            write(row, value, name)
+    for row, (height, amplitude, phase, current) in enumerate(zip(*columns, strict=True), first):
+        write(row, height, "Height")
+        write(row, amplitude, "Amplitude")
+        write(row, phase, "Phase")
+        write(row, current, "Current")
 
 
 def _write_channels_at_once(scan: Writable, data: Data, part: slice, first: int) -> None:
