@@ -3,7 +3,9 @@
 Each case is one message, made from a seed and its number. A batch begins with hello and a scan of
 the peer's own, and ends with a ping whose answer must come in time; between them every message
 that cannot be read costs exactly one error, and no error is outside the stable list. What the
-peer opened by chance is aborted, and its file removed as an operator would.
+peer opened by chance is aborted, and its file removed as an operator would. All that nonsense may
+use up the peer's share of a slow daemon's time, as docs/protocol.md has it under Sharing: what is
+long is not read then, and what opens a scan is asked again.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import numpy as np
 from support import mutation
 from support.fuzz_targets import require_telling, spoil_message
 from support.fuzz_worker import chance_of
-from support.rawpeer import ANSWER_TIMEOUT_S, RawPeer, make_block
+from support.rawpeer import RawPeer, make_block
 from support.storing import layout_of, main_of
 from usidstream import wire
 from usidstream.errors import error_for
@@ -31,6 +33,9 @@ BATCH_CASES = 500
 """Answers to a batch fit into the daemon's queue for a client, so that none is dropped."""
 RAW_EVERY_BATCHES = 20
 RETRY_S = 0.02
+ASK_AGAIN_S = 1.0
+SHARE_TIMEOUT_S = 60.0
+"""Within which a share that was used up has grown again."""
 LAYOUT = layout_of(main_of("Raw", n=8), n_positions=64)
 DATA = np.arange(64 * 8, dtype="<f4").reshape(64, 8)
 OUR_FAULTS = ("storage_failed", "file_damaged", "no_space")
@@ -73,8 +78,9 @@ class Flood:
             self._clear_up()
         except AssertionError as error:
             raise AssertionError(self._again(first, count, str(error))) from error
-        refused = sum(isinstance(m, wire.Error) and m.operation == "read" for m in told)
-        assert refused == unreadable, self._again(
+        refused = sum(map(_is_of_reading, told))
+        is_right = refused <= unreadable if self.outcomes["overloading"] else refused == unreadable
+        assert is_right, self._again(
             first, count, f"{unreadable} messages were not to be read, {refused} were refused"
         )
 
@@ -105,8 +111,17 @@ class Flood:
         self._peer.expect(wire.Welcome)
         if not self._scan:
             self._scan, self._seq = secrets.token_hex(16), 0
-            self._peer.open(LAYOUT, self._scan, file="flood")
             self._opens[self._scan] = _frames_of(_opening(self._scan))
+            self._open_own()
+
+    def _open_own(self) -> None:
+        deadline = time.monotonic() + SHARE_TIMEOUT_S
+        answer: wire.Message | None = None
+        while not (isinstance(answer, wire.Opened) and answer.scan == self._scan):
+            assert time.monotonic() < deadline, f"{self._scan} does not open: {self._socket.seen}"
+            if answer is None:
+                self._socket.send_frames(self._opens[self._scan])
+            answer = self._socket.receive(ASK_AGAIN_S)
 
     def _case(self, number: int) -> list[bytes]:
         chance = chance_of("messages", self._seed, number)
@@ -202,12 +217,14 @@ class Flood:
     def _clear_up(self) -> None:
         """End all that may be open, and remove the files; the next batch begins anew."""
         left = dict(self._opens)
-        deadline = time.monotonic() + ANSWER_TIMEOUT_S
-        for frames in left.values():
-            self._socket.send_frames(frames)  # opens it, or resumes what the peer has let go of
+        deadline = time.monotonic() + SHARE_TIMEOUT_S
+        answer: wire.Message | None = None
         while left:
             assert time.monotonic() < deadline, f"{list(left)} do not end: {self._socket.seen[-5:]}"
-            answer = self._socket.receive()
+            if answer is None:
+                for frames in left.values():  # opens it, or resumes what the peer has let go of
+                    self._socket.send_frames(frames)
+            answer = self._socket.receive(ASK_AGAIN_S)
             scan = getattr(answer, "scan", "")
             if scan in left and self._is_over(answer, left[scan]):
                 del left[scan]
@@ -246,6 +263,11 @@ def _opening(scan: str) -> wire.Open:
     frames: list[wire.Frame] = []
     packed = wire.pack_layout(LAYOUT.to_dict(), frames)
     return wire.Open(scan=scan, layout=packed, file="flood", frames=frames)
+
+
+def _is_of_reading(message: wire.Message) -> bool:
+    is_error = isinstance(message, wire.Error) and message.operation == "read"
+    return is_error and message.code != "overloading"
 
 
 def _frames_of(message: wire.Message) -> list[bytes]:
