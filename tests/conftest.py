@@ -45,7 +45,6 @@ settings.register_profile("many", settings.get_profile("usidstream"), max_exampl
 settings.load_profile("usidstream")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--interrupt-every",
@@ -55,6 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Spread a run of everything over processes; xdist, if it is there, reads what is set here."""
     option = config.option
