@@ -132,6 +132,18 @@ def test_warnings_come_and_go() -> None:
     assert "short of room" not in markup.health(standing, 1.0)
 
 
+def test_a_warning_names_its_scan() -> None:
+    standing = Standing()
+    standing.take(progress(file=f"/data/gold_20260101-000000_{SCAN[:8]}.h5"), 0.0)
+    told = {"code": "stalled", "text": "nothing has come", "since_s": 1.0}
+    unknown = "f" * 32
+    warnings = [told | {"scan": SCAN}, told | {"scan": unknown}]
+    standing.take(heartbeat(warnings=warnings, states={SCAN: "acquiring"}), 0.0)
+    shown = markup.health(standing, 0.0)
+    assert "gold: nothing has come" in shown
+    assert f"{unknown[:8]}: nothing has come" in shown
+
+
 def test_names_of_clients_are_escaped_everywhere() -> None:
     standing = Standing()
     standing.take(progress(file=f"/data/{EVIL}.h5", failure=EVIL, shortage=EVIL), 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from html import escape
 from urllib.parse import quote
 
@@ -125,7 +125,7 @@ def health(standing: Standing, now_s: float, notes: Iterable[str] = ()) -> str:
     """Return the strip of health: the disk, the sync, memory, and what needs an operator."""
     beat = standing.heartbeat
     facts = _facts(beat) if beat and standing.is_connected(now_s) else []
-    warnings = [*standing.warnings.values(), *notes] if facts else list(notes)
+    warnings = [*_warnings(standing), *notes] if facts else list(notes)
     shown = "".join(
         f'<p class="warning">{escape(text)}</p>' for text in warnings[:MAX_SHOWN_WARNINGS_COUNT]
     )
@@ -137,6 +137,12 @@ def health(standing: Standing, now_s: float, notes: Iterable[str] = ()) -> str:
     )
     where = f'<p class="where">{escape(_where(beat))}</p>' if beat else ""
     return f'<section class="health"><dl>{items}</dl>{shown}{where}</section>'
+
+
+def _warnings(standing: Standing) -> Iterator[str]:
+    for (_code, scan), text in standing.warnings.items():
+        known = standing.scans.get(scan) or ScanStanding(scan)
+        yield f"{shortened(known.title)}: {text}" if scan else text
 
 
 def _facts(beat: wire.Heartbeat) -> list[tuple[str, str, str]]:
