@@ -97,8 +97,8 @@ class Intake:
         self._channel.post()
 
     def _seal_all(self, main: MainShape, but: Lane | None = None) -> None:
-        self._lanes.seal_all(main.name, but)
-        self._channel.post()
+        if self._lanes.seal_all(main.name, but):
+            self._channel.post()
 
     # ------------------------------------------------------------ pixels
 

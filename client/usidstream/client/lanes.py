@@ -91,11 +91,22 @@ class Lanes:
         self._delivery.reserved_bytes -= lane.reserved_bytes
         lane.reserved_bytes, lane.closed = 0, []
 
-    def seal_all(self, main: str | None = None, but: Lane | None = None) -> None:
-        """Hand every open block to delivery, or those that hold rows of one main, but for one."""
-        for lane in list(self._open):
-            if lane is not but and (main is None or any(main == m.name for m in lane.mains)):
-                self.seal(lane)
+    def seal_all(self, main: str | None = None, but: Lane | None = None) -> bool:
+        """Hand every open block to delivery, or those that hold rows of one main, but for one.
+
+        Returns
+        -------
+        bool
+            Whether there were any.
+        """
+        chosen = [
+            lane
+            for lane in list(self._open)
+            if lane is not but and (main is None or any(main == m.name for m in lane.mains))
+        ]
+        for lane in chosen:
+            self.seal(lane)
+        return bool(chosen)
 
     def linger(self) -> bool:
         """Seal the blocks that were open at the last call already; tell whether there were any."""
