@@ -36,8 +36,6 @@ from .spooler import Spooled
 FINISH_TIMEOUT_S = 3600.0
 """The longest that a finish waits for a daemon that is alive and writes, or waits for joiners."""
 MAX_REASON_CHARS = 1000
-_NO_DICT = (float, int, np.ndarray, np.generic)
-"""What is seen sooner than that it is no dict of any kind."""
 
 
 class Desk(Protocol):
@@ -81,7 +79,6 @@ class Scan:
         self._intake = Intake(channel)
         self._desk = desk
         self._is_joined = isinstance(channel.delivery.opening, wire.Join)
-        self._direct = {m.name for m in channel.mains if m.row_nbytes >= DIRECT_ROW_BYTES}
         # The lanes of the last calls, with several mains and with one, by its name as it was given.
         self._together: Lane | None = None
         self._lanes: dict[str | None, Lane] = {}
@@ -218,7 +215,7 @@ class Scan:
         mains = [channel.mains.get(name) for name in spectra]
         if not mains:
             raise BlockError("the dict names no main", code="unknown_main")
-        if any(main.name in self._direct for main in mains):
+        if any(main.row_nbytes >= DIRECT_ROW_BYTES for main in mains):
             whole = [(main, conform.spectrum(main, row, spectra[main.name])) for main in mains]
             self._intake.place_whole(row, whole)
             return
@@ -504,10 +501,8 @@ class Scan:
 
 def _scatter(lane: Lane, row: int, spectrum: Any, main: str | None) -> bool:
     """Take a pixel as one of a block of scattered ones, if nothing about it needs attention."""
-    if main is None and type(spectrum) is dict:
-        return lane.scatter(row, spectrum)
-    if not isinstance(spectrum, _NO_DICT) and isinstance(spectrum, Mapping):
-        return False
+    if type(spectrum) is dict:  # as `_at_hand` makes of every mapping
+        return main is None and lane.scatter(row, spectrum)
     return lane.scatter(row, {lane.mains[0].name: spectrum})
 
 

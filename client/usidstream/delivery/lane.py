@@ -26,7 +26,7 @@ import numpy as np
 
 from . import conform
 from .conform import Array, MainShape
-from .payload import Payload, as_bytes, scattered
+from .payload import NUMBER_NBYTES, Payload, as_bytes, scattered
 from .slabs import SlabRing, Slabs
 
 TARGET_BLOCK_BYTES = 1 << 20
@@ -228,7 +228,7 @@ class Lane:
     @property
     def nbytes(self) -> int:
         """The most bytes that the open block can come to, row numbers included."""
-        return self.capacity * sum(main.row_nbytes + 8 for main in self.mains)
+        return self.capacity * sum(main.row_nbytes + NUMBER_NBYTES for main in self.mains)
 
     @property
     def used(self) -> int:

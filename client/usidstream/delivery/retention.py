@@ -173,7 +173,7 @@ class Retention:
 
     def take(self) -> tuple[int, Entry] | None:
         """Return the next entry to send with its sequence number, if there is one and credit."""
-        if self._next >= len(self.entries):
+        if not self.is_behind:
             return None
         entry = self.entries[self._next]
         if self._sent_bytes + entry.nbytes > self.credit:
