@@ -82,16 +82,19 @@ class Disk:
             log.info("disk_has_room", free_bytes=free)
         return True
 
+    @property
+    def _spare_bytes(self) -> int:
+        return self._watch.free_bytes - self._watch.needed_bytes
+
     def _until_next_s(self) -> float:
-        spare_bytes = self._watch.free_bytes - self._watch.needed_bytes
-        filled_s = spare_bytes / FILL_BYTES_PER_S
+        filled_s = self._spare_bytes / FILL_BYTES_PER_S
         return min(LONGEST_POLL_INTERVAL_S, max(SPACE_POLL_INTERVAL_S, filled_s))
 
     def left_s(self, bytes_per_s: float) -> float | None:
         """Return the seconds until it is short, at a rate; None while nothing is written."""
         if bytes_per_s <= 0.0:
             return None
-        return max(0, self._watch.free_bytes - self._watch.needed_bytes) / bytes_per_s
+        return max(0, self._spare_bytes) / bytes_per_s
 
     def describe(self) -> dict[str, Any]:
         """Tell its standing as plain values, for status."""

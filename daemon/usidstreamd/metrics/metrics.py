@@ -7,6 +7,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
+from usidstream.endpoints import host_of
+
 from ..conditions import Warnings
 from ..ports import note_taken, wanted_port
 from ..security import read_token
@@ -71,7 +73,7 @@ class Metrics:
         if wanted is None:
             return
         token = None if token_file is None else read_token(token_file)
-        host = LOOPBACK if token is None else _host_of(bind)
+        host = LOOPBACK if token is None else _listened_host(bind)
         self._endpoint = Endpoint(self._registry, host, wanted, token)
         self.port = self._endpoint.port
         _tell_if_other(wanted, self.port, sources.warnings)
@@ -87,6 +89,6 @@ def _tell_if_other(wanted: int, found: int, warnings: Warnings) -> None:
         note_taken("metrics", wanted, found, warnings)
 
 
-def _host_of(bind: str) -> str:
-    host = bind.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+def _listened_host(bind: str) -> str:
+    host = host_of(bind)
     return "" if host == "*" else host
