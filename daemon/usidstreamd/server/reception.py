@@ -49,7 +49,7 @@ class Reception:
     requests
         What they ask for.
     allowances, restraint
-        What each may take, and when nothing is received.
+        What each has taken, and what of all was refused: by that the loop receives or pauses.
     answers
         How they hear.
     """
@@ -78,8 +78,6 @@ class Reception:
     def receive(self) -> None:
         """Take some of the messages that are there, as many as a turn has time for."""
         began_s = time.monotonic()
-        if began_s < self._restraint.over_s:
-            return
         for sender, frames in self._router.receive():
             self._take(sender, frames)
             now = time.monotonic()

@@ -121,7 +121,7 @@ class Server:
             )
             while not self._is_done():
                 scans = self._parts.scans.opened.values()
-                dues_s = [scan.session.commit_due_s for scan in scans]
+                dues_s = (scan.session.commit_due_s for scan in scans)
                 has_messages = self._waking.sleep(self._parts.restraint.over_s, dues_s)
                 with self._parts.supervisor.loop.at("the loop that serves clients"):
                     self._turn(has_messages)

@@ -57,8 +57,7 @@ class Waking:
 
 def tick_ms(commits_due_s: Iterable[float | None], now: float) -> int:
     """Return how long to sleep at most: no longer than until a commit is due."""
-    dues_s = [due for due in commits_due_s if due is not None]
-    if not dues_s:
+    due_s = min((due for due in commits_due_s if due is not None), default=None)
+    if due_s is None:
         return IDLE_TICK_MS
-    due_s = min(dues_s)
     return min(BUSY_TICK_MS, max(0, math.ceil(1000 * (due_s - now))))
