@@ -218,7 +218,8 @@ def test_a_journal_goes_with_its_record_last(tmp_path):
     """But for the lock, which alone is taken for a creation that never ended, and removed."""
     journal = tmp_path / "d" / "scan.h5.journal"
     code = (
-        "import sys; from pathlib import Path; from usidstreamd.storage import remove_journal;"
+        "import sys; from pathlib import Path;"
+        "from usidstreamd.storage.record import remove_journal;"
         "journal = Path(sys.argv[1], 'scan.h5.journal'); journal.mkdir();"
         "[(journal / name).touch() for name in ('ledger', 'lock', 'open', 'rows-00000001')];"
         "remove_journal(journal)"

@@ -342,7 +342,8 @@ class ScanPipeline:
         self._is_checkpointing = True
         updates = {name: self._stored(name) for name, unseen in self._unseen.items() if unseen}
         self._unseen = dict.fromkeys(self.mains, False)
-        self._writer.after_all(lambda: self._flush(updates))
+        flush = storage.Commit(updates=updates, token=Run.CHECKPOINT)
+        self._writer.after_all(lambda: self._store.submit(flush))
 
     def suspend(self) -> None:
         """Show readers all there is, then close the file; the journal keeps the rest."""
@@ -359,9 +360,6 @@ class ScanPipeline:
         assembly = self.mains[main].assembly
         states, partial = assembly.stored_coverage()
         return CoverageUpdate(lo=0, states=states, partial=partial)
-
-    def _flush(self, updates: Mapping[str, CoverageUpdate]) -> None:
-        self._store.submit(storage.Commit(updates=updates, token=Run.CHECKPOINT))
 
     def _on_flushed(self) -> None:
         self._is_checkpointing = False

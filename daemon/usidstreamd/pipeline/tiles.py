@@ -51,12 +51,13 @@ class MainParts:
     chunks: tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Write:
     main: str
     tile: Tile
     is_complete: bool
     nbytes: int
+    encode_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -107,7 +108,6 @@ class TileWriter:
         self.written_bytes = 0
         self.encoded_bytes = 0
         self.encode_s = 0.0
-        self._encode_times: dict[int, float] = {}
         self._barriers: list[_Barrier] = []
         self._addresses: list[storage.ChunkAddress] = []
         self._written: list[Tile] = []
@@ -175,9 +175,9 @@ class TileWriter:
         self._addresses += addresses
         self.written_bytes += sum(address.nbytes for address in addresses)
         self.encoded_bytes += write.nbytes
-        self.encode_s += self._encode_times.pop(token, 0.0)
+        self.encode_s += write.encode_s
+        self._release(write)
         if write.is_complete:
-            self._mains[write.main].assembly.release(write.tile)
             self._written.append(write.tile)
         for barrier in self._barriers:
             barrier.tokens.discard(token)
@@ -201,7 +201,6 @@ class TileWriter:
         for write in self._writes.values():
             self._release(write)
         self._writes.clear()
-        self._encode_times.clear()
         self._barriers.clear()
         self.nbytes = 0
 
@@ -239,7 +238,8 @@ class TileWriter:
                 for (row, col), chunk in write.tile.chunks(data)
             ]
         finally:
-            self._end_encoding(token, time.perf_counter() - began_s)
+            write.encode_s = time.perf_counter() - began_s
+            self._end_encoding(token)
 
     def _begin_encoding(self, token: int) -> bool:
         """Return whether a tile is to be read: not when its buffer was given back."""
@@ -248,12 +248,10 @@ class TileWriter:
                 self._encoding.add(token)
             return not self._is_closed
 
-    def _end_encoding(self, token: int, seconds: float) -> None:
+    def _end_encoding(self, token: int) -> None:
         """Note that a tile is read no more, which may be waited for."""
         with self._lock:
             self._encoding.remove(token)
             is_lent = self._is_closed
-            if not is_lent:
-                self._encode_times[token] = seconds
         if is_lent:
             self._post(EncoderLetGo(token))

@@ -51,7 +51,6 @@ from .record import (
     OpenRecord,
     contact_age_s,
     find_journals,
-    remove_journal,
     remove_unfinished,
 )
 from .recovery import RecoveryReport
@@ -127,7 +126,6 @@ __all__ = [
     "refuse_reserved",
     "refuse_reserved_in",
     "remove_finished",
-    "remove_journal",
     "remove_unfinished",
     "reserved_names",
     "safe_name",

@@ -46,8 +46,7 @@ class Create:
 class Resume:
     """Go on with an earlier daemon's scan: `Ready`.
 
-    `Finalised` instead, if that daemon ended after it had finalised the file but before it had
-    remembered the result.
+    `Finalised` instead, if that daemon had remembered the result and its journal still stands.
     """
 
     record: OpenRecord
