@@ -15,7 +15,7 @@ AT_COLUMN = "at a column"
 LATEST = "latest"
 
 _VALUE_WORDS: Mapping[str, str] = MappingProxyType(
-    {"latest": "newest image", "mean": "mean", "max": "maximum", "at:0": "value"}
+    {LATEST: "newest image", "mean": "mean", "max": "maximum", "at:0": "value"}
 )
 _SEVERAL = "+"
 """Behind the number of a main: it, and those that follow it, side by side."""

@@ -223,11 +223,11 @@ class MapPanel:
         return self._every(values).copy()
 
     def _colour(self, colours: str, scale: str) -> None:
+        if self._limits is not None and self.model.has_just_turned:
+            return  # what little there is of a new image would make the colours flicker
         shown = self._shown()
         limits = scaling.limits_of(shown, scale)
-        # what little there is of a new image would make the colours flicker
-        is_held = self._limits is not None and self.model.has_just_turned
-        if limits is None or is_held:
+        if limits is None:
             return
         if self.view.kind is Kind.LINE:
             self._stretch(shown)

@@ -235,8 +235,9 @@ class LiveMain:
     def holds(self, column: int) -> Array:
         """Return (N,) bool: the positions of which an element is there, complete or not."""
         held = self.complete
-        for row, row_end, first, end in self.partial:
-            held[row:row_end] |= first <= column < end
+        around = (self.partial[:, 2] <= column) & (column < self.partial[:, 3])
+        for row, row_end in self.partial[around, :2]:
+            held[row:row_end] = True
         return held
 
     def held_of(self, row: int) -> Array:
