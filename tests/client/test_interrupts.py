@@ -143,25 +143,21 @@ def test_a_scan_that_has_ended_holds_no_memory() -> None:
 def test_a_lane_that_was_forgotten_while_its_writer_waited_is_sent_like_others() -> None:
     cols = {f"M{number}": 1 for number in range(40)}
     session = Session(cols, limit_bytes=1 << 20)
-    scan, posted = session.scan, session.daemon.posted
+    scan, channel = session.scan, session.channel
 
-    def write_others() -> None:
-        session.daemon.posted = posted
-        session.channel.lock.release()
+    def make_room(*_: Any) -> None:
+        """Others write meanwhile, as they may while a writer waits."""
+        del channel.wait_for_room
+        channel.delivery.reserved_bytes -= 1 << 20
+        channel.lock.release()
         try:
             for number in range(1, 40):
                 scan.write(number, float(number), f"M{number}")
         finally:
-            session.channel.lock.acquire()
+            channel.lock.acquire()
 
-    session.channel.delivery.reserved_bytes += 1 << 20
-    session.channel.wait_for_room = lambda *_: make_room()
-
-    def make_room() -> None:
-        del session.channel.wait_for_room
-        session.channel.delivery.reserved_bytes -= 1 << 20
-        write_others()
-
+    channel.delivery.reserved_bytes += 1 << 20
+    channel.wait_for_room = make_room
     for row in range(5):
         scan.write(row, 7.0, "M0")
     assert session.arrived("M0") == [0, 1, 2, 3, 4]

@@ -105,7 +105,7 @@ pieces = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(pieces, max_size=30))
 def test_any_bytes_come_back(parts: list[bytes]) -> None:
     whole = b"".join(parts)
@@ -123,7 +123,6 @@ def test_the_checksum_is_that_of_all_planes(nbytes: int, value: int | None) -> N
     assert int.from_bytes(stream[-4:], "big") == zlib.adler32(whole)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.data(), st.integers(1, 9), st.integers(0, 3000))
 def test_planes_of_all_kinds_stand_in_one_stream(
     data: st.DataObject, n_planes: int, nbytes: int
@@ -248,7 +247,7 @@ def test_it_works_in_another_interpreter_with_a_lock_of_its_own() -> None:
 
 UNDER_SANITIZERS = """
 import sys, zlib
-sys.path[:0] = sys.argv[1:3]
+sys.path.insert(0, sys.argv[1])
 import numpy as np, _planes
 from codecs_corpus import CORPUS
 for name, plane in CORPUS.items():
@@ -292,7 +291,7 @@ UNTOLD OURS void __cyg_profile_func_exit(void *function, void *caller) {
 """
 CHANGED_MEANWHILE = """
 import ctypes, sys, zlib
-sys.path[:0] = sys.argv[1:2]
+sys.path.insert(0, sys.argv[1])
 import numpy as np, _planes
 from codecs_corpus import CORPUS
 skewed, rarest = CORPUS["skewed"], CORPUS["rarest"]
@@ -359,7 +358,7 @@ def assert_sound(
     (tmp_path / "codecs_corpus.py").write_text(loader)
     environment = {**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0"}
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path), str(tmp_path)],
+        [sys.executable, "-c", program, str(tmp_path)],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout == "sound\n", done.stderr[-4000:]

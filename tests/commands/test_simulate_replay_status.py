@@ -20,6 +20,7 @@ import pytest
 from support.daemon import SCRIPTS, Daemon, command, wait_for
 from support.feedfiles import differing_rows
 from support.source_files import new_file, write_usid
+from support.terminals import read_until_hang_up
 from usidstream import connect
 from usidstream.feeds import load_feed, preset
 
@@ -110,22 +111,12 @@ def test_a_terminal_gets_a_bar(daemon: Daemon) -> None:
     words = [SCRIPTS / "usidstream", "simulate", "afm", "--size", "8x8", "--to", daemon.endpoint]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
         os.close(theirs)
-        shown = b"".join(_read_until_hang_up(ours)).decode()
+        shown = read_until_hang_up(ours)
         assert process.stdout is not None
         assert process.stdout.read().startswith("complete: ")
     assert process.returncode == 0
     assert "━" in shown
     assert "64/64 pixels" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
-
-
-def _read_until_hang_up(descriptor: int) -> Iterator[bytes]:
-    try:
-        while data := os.read(descriptor, 4096):
-            yield data
-    except OSError:  # how Linux tells that the other side is closed
-        return
-    finally:
-        os.close(descriptor)
 
 
 # -------------------------------------------------------------------- faults

@@ -17,6 +17,7 @@ import pytest
 
 from support.daemon import STOP_TIMEOUT_S, Daemon, command, wait_for
 from support.failing_disk import FailingDisk
+from support.left_scans import SHORT, wait_until_interrupted
 from support.rawpeer import RawPeer
 from support.recorded_scan import N_ROWS, SCAN_ID, Script, open_scan, scattered_block
 from usidstream import wire
@@ -25,7 +26,6 @@ from usidstreamd.storage.superblock import consistency_flags
 from usidstreamd.verify import verify_file
 
 LAYOUT = Script("end").layout()
-ABSENCE_S = 0.5
 LONG_TEXT = "what was seen in the sample, at length; " * 75
 
 
@@ -36,7 +36,7 @@ def disk(tmp_path: Path) -> FailingDisk:
 
 @pytest.fixture
 def daemon(tmp_path: Path, disk: FailingDisk) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path / "data", flush_interval_s=0.2, resume_timeout_s=ABSENCE_S)
+    daemon = Daemon(tmp_path / "data", **SHORT)
     daemon.environment = disk.environment
     with daemon:
         yield daemon
@@ -71,13 +71,6 @@ def _is_durable(message: Any, seq: int) -> bool:
     return isinstance(message, wire.Ack) and message.durable >= seq
 
 
-def state_of(daemon: Daemon) -> str:
-    with RawPeer(daemon.endpoint) as peer:
-        peer.send(wire.StatusRequest(scan=SCAN_ID))
-        [scan] = peer.expect(wire.StatusReport).scans
-        return str(scan["state"])
-
-
 def result_after_restart(daemon: Daemon) -> Any:
     daemon.start()
     with RawPeer(daemon.endpoint) as peer:
@@ -97,7 +90,7 @@ def test_what_was_decided_after_an_interruption_is_done(
     """The file looks final, for it was closed as interrupted; but its scan went on, and ended."""
     with RawPeer(daemon.endpoint) as peer:
         acquire(peer, n_rows)
-    wait_for(lambda: state_of(daemon) == "interrupted", "the interruption")
+    wait_until_interrupted(daemon, SCAN_ID)
     file = only_file(daemon)
     ledger = journal_of(file) / "ledger"
     wait_for(lambda: replay(ledger).is_done, "its end")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pty
 import secrets
@@ -15,6 +14,7 @@ import pytest
 from support.daemon import SCRIPTS, Daemon, wait_for
 from support.rawpeer import RawPeer
 from support.rowscan import N_ROWS, make_layout, values
+from support.terminals import read_until_hang_up
 from usidstream import connect, wire
 
 FLOOD = 10_000
@@ -111,22 +111,12 @@ def test_a_terminal_is_told_in_words_and_colours(tmp_path: Path) -> None:
         daemon.terminate()
         daemon.wait(30.0)
         daemon.stdout.close()
-    text = _all_of(terminal)
+    text = read_until_hang_up(terminal)
     lines = text.splitlines()
     assert "daemon_ready" in lines[0]
     assert "\x1b[33mwarning" in lines[1], text
     assert "\x1b[31mred" not in text, "a client's text does not reach the terminal as it is"
     assert "daemon_stopped" in lines[-1]
-
-
-def _all_of(terminal: int) -> str:
-    """Read what was written to a terminal that nobody has open at its other end any more."""
-    text = b""
-    with contextlib.suppress(OSError):  # which is how Linux tells the end
-        while more := os.read(terminal, 65536):
-            text += more
-    os.close(terminal)
-    return text.decode()
 
 
 def test_the_level_is_taken_from_the_configuration(tmp_path: Path) -> None:

@@ -234,13 +234,8 @@ def test_nothing_is_computed_for_nobody(daemon: Daemon) -> None:
             scan.write_block(start, np.ones((500, 256), np.float32))
         scan.finish()
         assert _cpu_of_telemetry(daemon) - before <= 0.01
-        raw = zmq.Context.instance().socket(zmq.SUB)
-        raw.connect(telemetry_of(daemon))
-        raw.subscribe("scan/")
-        try:
+        with _listening(daemon, "scan/") as raw:
             topic, message = wire.decode_telemetry(raw.recv_multipart())
-        finally:
-            raw.close(linger=0)
     assert topic == wire.scan_topic(scan.scan_id)
     assert isinstance(message, wire.ScanClosed)
 
